@@ -1,0 +1,236 @@
+"""LightningCLI's parser for recipes: fills in every default, refuses what does not fit, and builds the objects.
+
+The only module of the planning side that imports Lightning. Parsing a whole recipe takes tens of milliseconds, so the
+sections are parsed apart and remembered, and an edit inside a component parses that component alone.
+"""
+
+import copy
+import functools
+import importlib
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from ablations.errors import RecipeError, did_you_mean
+from ablations.recipe import SECTIONS, changes, is_component, locate
+from ablations.yaml_file import load_yaml
+from lit_modules.inference import Inference
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a recipe builds.
+
+    Args:
+        trainer_arguments: the arguments of `lightning.Trainer`, callbacks built.
+        module: the LightningModule.
+        datamodule: the LightningDataModule.
+        inference: which weights to score, and how.
+    """
+
+    trainer_arguments: dict[str, Any]
+    module: L.LightningModule
+    datamodule: L.LightningDataModule
+    inference: Inference
+
+
+def build(config: dict[str, Any]) -> Parts:
+    """Build the objects of a recipe; the global seed must have been set before.
+
+    Raises:
+        RecipeError: a class refuses its arguments.
+    """
+    built: dict[str, Any] = {}
+    for section in ("trainer", "model", "data", "inference"):
+        parser = _section_parser(section)
+        try:
+            namespace = parser.parse_object({section: copy.deepcopy(config.get(section) or {})})
+        except ArgumentError as error:
+            raise RecipeError(_clear_message(section, error)) from None
+        built[section] = parser.instantiate_classes(namespace)[section]
+    return Parts(_as_dict(built["trainer"]), built["model"], built["data"], built["inference"])
+
+
+def build_data(section: dict[str, Any]) -> L.LightningDataModule:
+    """Build the DataModule of a resolved `data` section."""
+    parser = _section_parser("data")
+    built: L.LightningDataModule = parser.instantiate_classes(parser.parse_object({"data": copy.deepcopy(section)}))[
+        "data"
+    ]
+    return built
+
+
+def resolve(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe with every default filled in.
+
+    Raises:
+        RecipeError: an unknown section, a missing one, or anything that LightningCLI's parser refuses.
+    """
+    for key in config:
+        if key not in SECTIONS:
+            offer = did_you_mean(str(key), SECTIONS)
+            raise RecipeError(f"a recipe has no section {key!r}; its sections are {', '.join(SECTIONS)}.{offer}")
+    for key in ("model", "data"):
+        if not is_component(config.get(key)):
+            raise RecipeError(f"{key!r} must be a component, a mapping with class_path and init_args.")
+    seed = config.get("seed_everything", 0)
+    if type(seed) is not int or seed < 0:
+        raise RecipeError(f"'seed_everything' must be a whole number from 0 up, not {seed!r}.")
+    sections = {section: _resolve_section(section, config.get(section) or {}) for section in SECTIONS[1:]}
+    return {"seed_everything": seed, **sections}
+
+
+def resolve_edits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return `after` resolved, knowing that `before` is resolved and that a few edits lie between them.
+
+    Only the innermost component around each edit is parsed again; when it does not stand alone (an optimizer without its
+    parameters), the whole section is.
+
+    Raises:
+        RecipeError: as `resolve`.
+    """
+    after = copy.deepcopy(after)
+    for change in list(changes(before, after)):
+        if not _resolve_innermost(after, change.path):
+            section = change.path.partition(".")[0]
+            if section not in SECTIONS[1:]:
+                return resolve(after)
+            after[section] = _resolve_section(section, after[section] or {})
+    return after
+
+
+def _resolve_innermost(config: dict[str, Any], path: str) -> bool:
+    """Resolve the innermost component that holds the value at `path`, in place; return whether it stood alone."""
+    steps = path.split(".")
+    for depth in range(len(steps) - 1, 1, -1):
+        holder, key = locate(config, ".".join(steps[:depth]))
+        if is_component(holder[key]):
+            resolved = _resolve_alone(json.dumps(holder[key]))
+            if resolved is None:
+                return False
+            holder[key] = json.loads(resolved)
+            return True
+    return False
+
+
+@functools.cache
+def _resolve_alone(component: str) -> str | None:
+    """Return the component resolved by itself, both as JSON; `None` if it cannot stand alone or is wrong."""
+    value = json.loads(component)
+    try:
+        cls = _import_class(value["class_path"])
+        parser = _component_parser(cls)
+        namespace = parser.parse_object({"component": value})
+    except (ArgumentError, ImportError, AttributeError, TypeError, ValueError):
+        return None  # the section's parser says what is wrong
+    return json.dumps(_plain(parser, namespace)["component"])
+
+
+@functools.cache
+def _component_parser(cls: type) -> LightningArgumentParser:
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(cls, "component", required=True)
+    return parser
+
+
+def _resolve_section(section: str, value: dict[str, Any]) -> Any:
+    return json.loads(_resolve_section_text(section, json.dumps(value)))
+
+
+@functools.cache
+def _resolve_section_text(section: str, value: str) -> str:
+    parser = _section_parser(section)
+    try:
+        namespace = parser.parse_object({section: json.loads(value)})
+    except ArgumentError as error:
+        raise RecipeError(_clear_message(section, error)) from None
+    return json.dumps(_plain(parser, namespace)[section])
+
+
+@functools.cache
+def _section_parser(section: str) -> LightningArgumentParser:
+    parser = LightningArgumentParser(exit_on_error=False)
+    if section == "inference":
+        parser.add_class_arguments(Inference, section)
+        return parser
+    kinds: dict[str, Any] = {"trainer": L.Trainer, "model": L.LightningModule, "data": L.LightningDataModule}
+    subclasses = section != "trainer"
+    parser.add_lightning_class_args(kinds[section], section, subclass_mode=subclasses, required=subclasses)
+    return parser
+
+
+def _plain(parser: LightningArgumentParser, namespace: Namespace) -> dict[str, Any]:
+    """Return a parsed namespace as the plain data that YAML holds."""
+    data: dict[str, Any] = load_yaml(parser.dump(namespace, skip_none=False, skip_validation=True))
+    return data
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return dict(value.__dict__) if isinstance(value, Namespace) else dict(value)
+
+
+def _import_class(class_path: str) -> type:
+    module, _, name = class_path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    if not inspect.isclass(cls):
+        raise TypeError(f"{class_path} is not a class")
+    return cls
+
+
+def _clear_message(section: str, error: ArgumentError) -> str:
+    """Return one sentence out of the parser's pages: where, what is wrong there, and what would be right."""
+    text = str(error)
+    names = [name for name in re.findall(r'Parser key "([^"]+)"', text) if name != section]
+    keys: list[str] = []
+    for name in names:
+        keys += name.split(".")[1:] if name.startswith(f"{section}.") else [name]
+    where = ".".join([section, *keys])
+    classes = re.findall(r"Problem with given class_path '([^']+)'", text)
+    if refused := re.search(r"Option '([^']+)' is not accepted|does not accept option '([^']+)'", text):
+        option = refused.group(1) or refused.group(2)
+        owner = _owner_of_option(text, refused.start(), classes, section)
+        return f"{where}: {_no_such_argument(owner, option)}"
+    if missing := re.search(r"(module '[^']+' has no attribute '[^']+'|No module named '[^']+')", text):
+        return f"{where}: {classes[-1] if classes else 'a class_path'} cannot be imported: {missing.group(1)}."
+    wanted = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
+    given = re.findall(r"(?:Got value|Given value): ([^\n]*)", text)
+    if wanted and given and classes != [] or (wanted and section == "trainer"):
+        kinds = [kind for kind in wanted if kind != "NoneType"] or wanted
+        shortest = min(given, key=len) if given else "?"
+        return f"{where}: must be {' or '.join(kinds)}, not {shortest.strip()}."
+    if needed := re.search(r'Key "([^"]+)" is required|(?:required: |are required: )([\w., ]+)', text):
+        of = f" of {classes[-1]}" if classes else ""
+        return f"{where}: the argument {(needed.group(1) or needed.group(2)).strip()}{of} is missing."
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
+    detail = next((line for line in lines if "subclass" in line.lower() or "import" in line.lower()), lines[0])
+    return f"{where}: {detail}"
+
+
+def _owner_of_option(text: str, position: int, classes: list[str], section: str) -> str:
+    """Return the class that refused an option: the last one that the message names before the refusal, or after it."""
+    named = re.findall(r"Problem with given class_path '([^']+)'", text[:position])
+    after = re.search(r"Got value: Namespace\(class_path='([^']+)'", text[position : position + 200])
+    if after:
+        return after.group(1)
+    return named[-1] if named else "lightning.Trainer" if section == "trainer" else "lit_modules.Inference"
+
+
+def _no_such_argument(owner: str, option: str) -> str:
+    try:
+        accepted = _argument_names(_import_class(owner))
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return f"{owner} has no argument {option!r}."
+    if near := did_you_mean(option, accepted):
+        return f"{owner} has no argument {option!r}.{near}"
+    return f"{owner} has no argument {option!r}. It has: {', '.join(accepted) or 'none'}."
+
+
+def _argument_names(cls: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(cls).parameters if name not in ("self", "args", "kwargs")]

@@ -1,0 +1,355 @@
+"""Makes the plan of a study: from the study to its rows, and from the rows to the trainings, each once.
+
+This is where a study is refused: an edit that changes nothing, two tricks that set the same key, a trick for another
+task, whatever LightningCLI's parser refuses. All problems are collected before anything trains.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablations.environment import code_version
+from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
+from ablations.parsing import build_data, resolve, resolve_edits
+from ablations.plan import Plan, Row, Training
+from ablations.recipe import Recipe, changes, is_component, overlaps
+from ablations.registry import Trick, load_plugin, tricks
+from ablations.store import RunStore
+from ablations.study import Study, TrickUse, read_study
+from ablations.yaml_file import read_mapping
+
+OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
+PRESENTATION = {
+    "logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "default_root_dir",
+    "log_every_n_steps", "profiler", "model_registry", "enable_autolog_hparams",
+}  # fmt: skip
+"""Arguments of the trainer that do not decide the weights."""
+
+
+@dataclass
+class _Draft:
+    """A row while it is made: a recipe, and which trick set which path in it."""
+
+    recipe: dict[str, Any]
+    owners: dict[str, str] = field(default_factory=dict)
+
+
+def make_plan(study: Study) -> Plan:
+    """Make the rows of a study and find the trainings that they need.
+
+    Raises:
+        StudyError: with every problem that was found.
+    """
+    return _Planner(study).plan()
+
+
+class _Planner:
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.problems: list[str] = []
+        for plugin in study.plugins:
+            load_plugin(plugin)
+        self.uses = self._known_tricks()
+
+    def plan(self) -> Plan:
+        base = self._base()
+        if base is None:
+            raise StudyError(*self.problems)
+        rows = {"stack": self._stack, "leave-one-out": self._leave_one_out, "one-at-a-time": self._one_at_a_time}
+        made = rows[self.study.mode](base)
+        if self.problems:
+            raise StudyError(*dict.fromkeys(self.problems))
+        return _with_trainings(self.study, made)
+
+    def _known_tricks(self) -> list[tuple[TrickUse, Trick]]:
+        """Look the tricks up and note those that there are not, or that are for another task."""
+        known, found = tricks(), []
+        for use in self.study.tricks:
+            trick = _inline_trick(use, self.study.task) if use.inline is not None else known.get(use.name)
+            if trick is None:
+                self._problem(
+                    f"there is no trick {use.name!r}.{did_you_mean(use.name, known)} `ablate tricks` lists them."
+                )
+            elif self.study.task not in trick.tasks:
+                tasks = " and ".join(sorted(trick.tasks))
+                self._problem(f"the trick {use.name!r} is for {tasks}, not for {self.study.task}.")
+            elif use.inline is not None and use.name in known:
+                self._problem(f"the inline trick {use.name!r} has the name of a registered trick. Give it another.")
+            else:
+                found.append((use, trick))
+        return found
+
+    def _base(self) -> _Draft | None:
+        try:
+            recipe = Recipe(resolve(read_mapping(self.study.base, "base recipe")))
+            before = recipe.config
+            for path, value in self.study.settings.items():
+                recipe.set(path, value)
+            return _Draft(resolve_edits(Recipe(before).config, recipe.config) if self.study.settings else before)
+        except StudyError as error:
+            self.problems += error.problems
+        except RecipeError as error:
+            self._problem(f"base recipe {self.study.base}: {error}")
+        return None
+
+    def _problem(self, text: str) -> None:
+        self.problems.append(f"{self.study.path}: {text}")
+
+    def _apply(self, draft: _Draft, use: TrickUse, trick: Trick, where: str = "") -> _Draft:
+        """Return the draft with a trick applied; on a problem, note it and return the draft as it was."""
+        recipe = Recipe(draft.recipe)
+        try:
+            trick.apply(recipe, use.arguments)
+            edited = resolve_edits(draft.recipe, recipe.config)
+        except UserError as error:
+            prefix = "" if isinstance(error, StudyError) else f"trick {use.name!r}: "
+            self._problem(f"{where}{prefix}{error}")
+            return draft
+        made = list(changes(draft.recipe, edited))
+        if not made:
+            self._problem(f"{where}the trick {use.name!r} changes nothing: the recipe has it already. Drop it.")
+            return draft
+        owners = dict(draft.owners)
+        for change in made:
+            for path, owner in draft.owners.items():
+                if overlaps(change.path, path) and not any(overlaps(change.path, revised) for revised in trick.revises):
+                    self._problem(
+                        f"{where}{use.name!r} and {owner!r} both set {change.path!r}, so their order would decide. "
+                        f"Drop one, or declare revises=({change.path!r},) on {use.name!r}."
+                    )
+            owners[change.path] = use.name
+        return _Draft(edited, owners)
+
+    def _stack(self, base: _Draft) -> list[Row]:
+        rows, draft = [self._first_row(base, "base", "The base recipe, every trick off.")], base
+        for use, trick in self.uses:
+            draft = self._apply(draft, use, trick)
+            rows.append(self._row(len(rows), f"+ {use.label}", use, trick, draft, len(rows) - 1))
+        return rows
+
+    def _one_at_a_time(self, base: _Draft) -> list[Row]:
+        rows = [self._first_row(base, "base", "The base recipe, every trick off.")]
+        for use, trick in self.uses:
+            rows.append(self._row(len(rows), f"+ {use.label}", use, trick, self._apply(base, use, trick), 0))
+        return rows
+
+    def _leave_one_out(self, base: _Draft) -> list[Row]:
+        prefixes = [base]
+        for use, trick in self.uses:
+            prefixes.append(self._apply(prefixes[-1], use, trick))
+        full = prefixes[-1]
+        rows = [self._first_row(full, "all tricks", "The base recipe with every trick of the study.")]
+        for place, (use, trick) in enumerate(self.uses):
+            draft = prefixes[place]
+            for other, other_trick in self.uses[place + 1 :]:
+                draft = self._apply(draft, other, other_trick, where=f"without {use.name!r}, ")
+            if draft.recipe == full.recipe and not self.problems:
+                self._problem(
+                    f"without {use.name!r} the recipe is the same, since a later trick brings it along: leaving it out "
+                    f"says nothing. Drop it from the study."
+                )
+            rows.append(self._row(len(rows), f"- {use.label}", use, trick, draft, 0, sign=-1))
+        return rows
+
+    def _first_row(self, draft: _Draft, name: str, text: str) -> Row:
+        return Row(0, name, text, None, None, 1, self._seeded(draft))
+
+    def _row(
+        self, index: int, name: str, use: TrickUse, trick: Trick, draft: _Draft, compared_to: int, sign: int = 1
+    ) -> Row:
+        text = use.text or trick.text
+        reference = self.study.reference
+        published = reference.gains.get(use.name) if reference else None
+        unconfirmed = bool(reference and use.name in reference.unconfirmed)
+        text = f"Without: {text[:1].lower()}{text[1:]}" if sign < 0 else text
+        recipe = self._seeded(draft)
+        return Row(index, name, text, use.name, compared_to, sign, recipe, published=published, unconfirmed=unconfirmed)
+
+    def _seeded(self, draft: _Draft) -> dict[str, Any]:
+        return {**draft.recipe, "seed_everything": self.study.seeds[0]}
+
+
+def _inline_trick(use: TrickUse, task: str) -> Trick:
+    """Return the trick that a study defines by its verbs alone."""
+    edits = use.inline or {}
+
+    def edit(recipe: Recipe) -> None:
+        for path, value in edits.get("set", {}).items():
+            recipe.set(path, value)
+        for verb in ("swap", "add"):
+            for path, value in edits.get(verb, {}).items():
+                if not is_component(value):
+                    raise RecipeError(f"{verb} {path!r} needs a component, class_path and init_args, not {value!r}.")
+                getattr(recipe, verb)(path, value["class_path"], **(value.get("init_args") or {}))
+        for callback, arguments in edits.get("edit", {}).items():
+            recipe.edit(callback, **arguments)
+
+    verbs = ", ".join(f"{verb} {path}" for verb, paths in edits.items() for path in paths)
+    return Trick(use.name, frozenset({task}), edit, "this study", use.text or f"{verbs}.".capitalize(), use.revises)
+
+
+def _with_trainings(study: Study, rows: list[Row]) -> Plan:
+    """Find the trainings of the rows: rows that differ only in observers or inference share one."""
+    finished: list[Row] = []
+    recipes: dict[str, dict[str, Any]] = {}
+    inferences: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        key = training_key(row.recipe)
+        name = inference_name(row.recipe["inference"])
+        finished.append(replace(row, key=key, inference=name))
+        recipes[key] = _with_observers(recipes.get(key, row.recipe), row.recipe)
+        inferences.setdefault(key, {})[name] = row.recipe["inference"]
+    return Plan(study, tuple(finished), recipes, inferences)
+
+
+def training_key(recipe: dict[str, Any]) -> str:
+    """Return the key under which the trainings of a recipe are stored: a hash of all that decides its weights.
+
+    That is the trajectory (data, model, trainer and active callbacks, not the seed), the content of the data set, and
+    the source of the user's own classes in it. Observers and inference are left out.
+    """
+    trajectory = {
+        "model": recipe["model"],
+        "data": recipe["data"],
+        "trainer": {name: value for name, value in recipe["trainer"].items() if name not in PRESENTATION},
+    }
+    trajectory["trainer"]["callbacks"] = [
+        callback for callback in recipe["trainer"].get("callbacks") or [] if not _observes_only(callback)
+    ]
+    code = {path: _user_code(path) for path in set(_class_paths(trajectory))}
+    parts = {
+        "trajectory": trajectory,
+        "data": _fingerprint(json.dumps(recipe["data"])),
+        "code": {path: digest for path, digest in code.items() if digest is not None},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def inference_name(inference: dict[str, Any]) -> str:
+    """Return the name under which an inference setting's scores are stored: its weights and, unless plain, a hash."""
+    plain = all(value is None for key, value in inference.items() if key != "weights")
+    if plain:
+        return str(inference["weights"])
+    digest = hashlib.sha256(json.dumps(inference, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{inference['weights']}-{digest}"
+
+
+def _with_observers(recipe: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return `recipe` with the observers of `other` that it lacks."""
+    callbacks = list(recipe["trainer"].get("callbacks") or [])
+    missing = [
+        callback
+        for callback in other["trainer"].get("callbacks") or []
+        if _observes_only(callback) and callback not in callbacks
+    ]
+    return {**recipe, "trainer": {**recipe["trainer"], "callbacks": callbacks + missing}}
+
+
+@functools.cache
+def _class_of(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _observes_only(callback: dict[str, Any]) -> bool:
+    return bool(getattr(_class_of(callback["class_path"]), "observes_only", False))
+
+
+@functools.cache
+def _fingerprint(data: str) -> str | None:
+    """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""
+    section = json.loads(data)
+    if not hasattr(_class_of(section["class_path"]), "fingerprint"):
+        return None
+    try:
+        return str(build_data(section).fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
+    except (ValueError, OSError) as error:
+        raise StudyError(f"data: {error}") from error
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    if is_component(value):
+        yield value["class_path"]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _class_paths(item)
+
+
+@functools.cache
+def _user_code(class_path: str) -> str | None:
+    """Return the hash of the file that defines a class, if that file is neither ours nor an installed library's."""
+    name = _class_of(class_path).__module__
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if path is None or name.partition(".")[0] in OURS:
+        return None
+    libraries = (sysconfig.get_paths()[kind] for kind in ("purelib", "platlib", "stdlib", "platstdlib"))
+    if any(Path(path).resolve().is_relative_to(Path(library).resolve()) for library in libraries):
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def load_plan(
+    path: Path, seeds: int | None = None, mode: str | None = None, settings: dict[str, Any] | None = None
+) -> Plan:
+    """Read a study and make its plan.
+
+    Args:
+        path: the study's file.
+        seeds: the number of seeds, instead of the study's.
+        mode: how rows are made, instead of the study's.
+        settings: values by path, set in the base recipe first.
+
+    Raises:
+        StudyError: with every problem that was found.
+    """
+    return make_plan(read_study(path).override(seeds=seeds, mode=mode, settings=settings or {}))
+
+
+def plan_and_count_gpus(*arguments: Any) -> tuple[Plan, int]:
+    """Return the plan of a study, as `load_plan` makes it, and the number of GPUs of this machine."""
+    return load_plan(*arguments), torch.cuda.device_count()
+
+
+def single_training(path: Path, settings: dict[str, Any], seed: int | None, store: RunStore) -> Training:
+    """Return the training of one recipe file.
+
+    Args:
+        path: the recipe; it may name `plugins`, Python files to import first.
+        settings: values by path, set in the recipe first.
+        seed: instead of the recipe's own.
+        store: where it will be stored.
+
+    Raises:
+        UserError: the file, or the recipe in it, is wrong.
+    """
+    data = read_mapping(path, "recipe")
+    plugins = tuple(Path(plugin) for plugin in data.pop("plugins", None) or ())
+    for plugin in plugins:
+        load_plugin(plugin)
+    try:
+        resolved = resolve(data)
+        recipe = Recipe(resolved)
+        for key, value in settings.items():
+            recipe.set(key, value)
+        config = resolve_edits(resolved, recipe.config)
+    except RecipeError as error:
+        raise RecipeError(f"recipe {path}: {error}") from None
+    key, chosen = training_key(config), config["seed_everything"] if seed is None else seed
+    return Training(
+        key=key,
+        seed=chosen,
+        recipe=config,
+        inferences={inference_name(config["inference"]): config["inference"]},
+        folder=store.folder(key, chosen).path,
+        plugins=plugins,
+        code=code_version(),
+        show_progress=True,
+    )

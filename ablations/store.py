@@ -1,0 +1,157 @@
+"""The run store: a folder of finished trainings, addressed by what was trained and the seed.
+
+Plain files, atomic renames, one writer a folder:
+
+    <key>/seed-<n>/   recipe.yaml  status.json  metrics.csv  log.txt  checkpoints/  weights/  predictions/
+                      scores/<inference>.json  result.json
+
+A training is done when its `result.json` can be read, whatever else is there: it is written last. A score is there when
+its own file can be read. A file that is there and cannot be read counts as missing, is named, and is made again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import StoreError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one training.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def weights(self, name: str) -> Path:
+        return self.path / "weights" / f"{name}.safetensors"
+
+    def predictions(self, inference: str) -> Path:
+        return self.path / "predictions" / f"{inference}.npz"
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what is known of a finished training, `None` if it is not finished or its file is corrupt."""
+        result = _read_json(self.path / "result.json")
+        return result if result is not None and "seconds" in result else None
+
+    def score(self, inference: str) -> dict[str, float] | None:
+        """Return the metrics of one inference setting by name, `None` if there are none or the file is corrupt."""
+        return _read_json(self._score_path(inference))
+
+    def status(self) -> dict[str, Any]:
+        """Return what was last said about the training: its `state` and, for one that failed, the `reason`."""
+        return _read_json(self.path / "status.json") or {}
+
+    def missing(self, inferences: Iterator[str] | list[str]) -> list[str]:
+        """Return the inference settings that are yet to be scored; all of them if the training is not done."""
+        names = list(inferences)
+        return [name for name in names if self.score(name) is None] if self.result() is not None else names
+
+    def corrupt(self, inferences: list[str]) -> list[Path]:
+        """Return the files that are there and cannot be read."""
+        paths = [self.path / "result.json", *(self._score_path(name) for name in inferences)]
+        return [path for path in paths if path.exists() and _read_json(path) is None]
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        write_json(self.path / "result.json", result)
+
+    def write_score(self, inference: str, metrics: dict[str, float]) -> None:
+        write_json(self._score_path(inference), metrics)
+
+    def write_status(self, state: str, reason: str = "") -> None:
+        write_json(self.path / "status.json", {"state": state, "reason": reason, "pid": os.getpid()})
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the folder's only writer; waits for another process that is."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def _score_path(self, inference: str) -> Path:
+        return self.path / "scores" / f"{inference}.json"
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The folder that holds the folders of all trainings.
+
+    Args:
+        path: for example `results/runs`.
+    """
+
+    path: Path
+
+    def folder(self, key: str, seed: int) -> RunFolder:
+        """Return the folder of one training."""
+        return RunFolder(self.path / key / f"seed-{seed}")
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder and see that files can be written there.
+
+    Raises:
+        StoreError: they cannot; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-"):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"{folder} cannot be written: {reason}. Choose another folder with --results.") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

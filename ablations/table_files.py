@@ -1,0 +1,168 @@
+"""The three plain files of a results folder from which a table is made, read and checked against each other.
+
+`study.json` says what the rows are, `scores.csv` has a line a row and seed, `costs.csv` a line a training. Scores alone
+decide every number but the costs, so `scores.csv` must be whole; `costs.csv` may lack columns or not be there at all.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablations.errors import UserError
+
+STATUSES = ("done", "failed", "missing")
+SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
+COST_COLUMNS = ("seconds", "parameters", "device", "threads")
+TOP_KEYS = ["name", "task", "mode", "metric", "scale", "unit", "higher_is_better", "seeds", "reference", "rows", "head"]
+ROW_KEYS = ["index", "name", "text", "trick", "compared_to", "sign", "published", "published_unconfirmed"]
+HEAD_KEYS = ["command", "commit", "versions", "hardware", "date"]
+
+
+class TableError(UserError):
+    """The files of a results folder cannot be made into a table."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableFiles:
+    """What the files say.
+
+    Args:
+        study: `study.json`.
+        scores: a line a row and seed, with the columns `row`, `seed`, `status`, `reason`, `key`, `value` (the headline
+            metric in the table's unit; NaN unless done) and `seconds`, `parameters`, `device`, `threads` of its
+            training (NaN if unknown).
+    """
+
+    study: dict[str, Any]
+    scores: pd.DataFrame
+
+
+def read_files(folder: Path) -> TableFiles:
+    """Read the files of a results folder.
+
+    Raises:
+        TableError: a file is missing, damaged, or does not fit the others, or no row has the study's metric.
+    """
+    study = _read_study(folder / "study.json")
+    scores = _read_scores(folder / "scores.csv", study)
+    costs = _read_costs(folder / "costs.csv")
+    return TableFiles(study, scores.merge(costs, on=["key", "seed"], how="left"))
+
+
+def _read_study(path: Path) -> dict[str, Any]:
+    study = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
+    lacking = _lacking(study, TOP_KEYS)
+    if not lacking:
+        lacking += [f"head.{key}" for key in _lacking(study["head"], HEAD_KEYS)]
+        lacking += [f"reference.{key}" for key in _lacking(study["reference"] or {"source": 0}, ["source"])]
+        lacking += [f"rows[{i}].{key}" for i, row in enumerate(study["rows"]) for key in _lacking(row, ROW_KEYS)]
+    if lacking:
+        raise _error(path, f"it lacks {', '.join(lacking)}")
+    indices = [row["index"] for row in study["rows"]]
+    lost = [row["name"] for row in study["rows"] if row["compared_to"] not in (None, *indices)]
+    if lost:
+        raise _error(path, f"it compares {', '.join(map(repr, lost))} with rows that it does not have")
+    if len(set(indices)) < len(indices):
+        raise _error(path, f"the numbers of its rows, {indices}, are not all different")
+    return study
+
+
+def _lacking(mapping: Any, keys: list[str]) -> list[str]:
+    return [key for key in keys if not isinstance(mapping, dict) or key not in mapping]
+
+
+def _read_scores(path: Path, study: dict[str, Any]) -> pd.DataFrame:
+    scores = _read_csv(path, SCORE_COLUMNS)
+    scores = scores.assign(row=_whole(path, scores["row"]), seed=_whole(path, scores["seed"]))
+    known_row = scores["row"].isin([row["index"] for row in study["rows"]])
+    known_seed = scores["seed"].isin(study["seeds"])
+    checks = {
+        f"a status that is none of {', '.join(STATUSES)}": ~scores["status"].isin(STATUSES),
+        "a row or seed that study.json does not have": ~(known_row & known_seed),
+        "a row and seed that stood before": scores.duplicated(["row", "seed"]),
+    }
+    found = [f"{problem} (line {_first_line(lines)})" for problem, lines in checks.items() if lines.any()]
+    if found:
+        raise _error(path, f"it has {'; '.join(found)}")
+    return _with_value(path, scores, study["metric"], study["scale"])
+
+
+def _with_value(path: Path, scores: pd.DataFrame, metric: str, scale: float) -> pd.DataFrame:
+    """Turn the headline metric into `value`; one that is not a finite number makes its seed a failed one."""
+    done = scores["status"] == "done"
+    metrics = [column for column in scores.columns.astype(str) if column not in SCORE_COLUMNS]
+    if metric not in metrics and done.any():
+        raise TableError(
+            f"{path}: no row has the metric {metric!r}. There are: {', '.join(metrics) or 'none'}. "
+            f"Set one of them as the study's `metric`."
+        )
+    value = pd.Series(np.nan, index=scores.index)
+    if metric in metrics:
+        value = _decimal(path, scores[metric]) * scale
+    unusable = done & ~np.isfinite(value)
+    return scores[["row", "seed", "key"]].assign(
+        status=scores["status"].mask(unusable, "failed"),
+        reason=scores["reason"].mask(unusable, f"{metric} is not a finite number"),
+        value=value.where(done & ~unusable),
+    )
+
+
+def _read_costs(path: Path) -> pd.DataFrame:
+    columns = ["key", "seed", *COST_COLUMNS]
+    if not path.exists():
+        return pd.DataFrame({name: pd.Series(dtype="int64" if name == "seed" else object) for name in columns})
+    costs = _read_csv(path, ("key", "seed"))
+    costs = costs.assign(seed=_whole(path, costs["seed"]))
+    twice = costs.duplicated(["key", "seed"])
+    if twice.any():
+        raise _error(path, f"it has a training that stood before (line {_first_line(twice)})")
+    numbers = [name for name in ("seconds", "parameters", "threads") if name in costs]
+    return costs.assign(**{name: _decimal(path, costs[name]) for name in numbers}).reindex(columns=columns)
+
+
+def _first_line(lines: pd.Series) -> int:
+    """The number of the first such line in its file, whose first line is the header."""
+    return int(lines.to_numpy().argmax()) + 2
+
+
+def _read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
+    """Read a CSV file as text, as it is written: a key such as 001e5 is no number, and "NaN" can be a reason."""
+    frame = _read(path, lambda: pd.read_csv(path, dtype=str, keep_default_na=False))
+    lacking = [column for column in required if column not in frame]
+    if lacking:
+        raise _error(path, f"it lacks the columns {', '.join(lacking)}")
+    return frame.fillna("")
+
+
+def _whole(path: Path, column: pd.Series) -> pd.Series:
+    return pd.Series(_parsed(path, column, int), index=column.index, dtype="int64")
+
+
+def _decimal(path: Path, column: pd.Series) -> pd.Series:
+    """Parse with Python's float, which keeps every digit; NaN where there is nothing."""
+    return pd.Series(_parsed(path, column, lambda text: float(text or "nan")), index=column.index, dtype="float64")
+
+
+def _parsed(path: Path, column: pd.Series, parse: Callable[[str], Any]) -> list[Any]:
+    try:
+        return [parse(text) for text in column]
+    except ValueError as error:
+        raise _error(path, f"its column {column.name} holds something else than numbers ({error})") from error
+
+
+def _read(path: Path, reader: Callable[[], Any]) -> Any:
+    try:
+        return reader()
+    except FileNotFoundError:
+        raise _error(path, "there is no such file") from None
+    except (OSError, ValueError) as error:  # broken JSON, CSV, text and numbers are all ValueErrors
+        raise _error(path, f"it cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _error(path: Path, problem: str) -> TableError:
+    return TableError(f"{path}: {problem}. Write it again with `ablate run {path.parent.name}`.")

@@ -1,0 +1,266 @@
+"""One training, from its recipe to its scores, in the process that calls.
+
+The only place where a recipe is trained: a study's worker processes and `ablate fit` both come here.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import platform
+import shutil
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablations.environment import library_versions, processor_name
+from ablations.errors import RecipeError
+from ablations.parsing import Parts, build
+from ablations.plan import Training
+from ablations.registry import load_plugin
+from ablations.store import RunFolder, write_text
+from ablations.yaml_file import dump_yaml
+from callbacks import CostMonitor, EpochCheckpoint, MetricHistory, ReseedEachEpoch
+from lit_modules import DivergedError
+from lit_modules.inference import Inference
+
+log = logging.getLogger(__name__)
+
+SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
+"""Arguments of the training's trainer that the scoring's trainer keeps."""
+
+
+class InterruptedTrainingError(RuntimeError):
+    """The fit ended before its last epoch, though nothing was raised: a signal, or a callback that stopped it."""
+
+
+def run_training(training: Training) -> None:
+    """Train, unless that is done already, and score what is not scored yet; everything lands in the folder.
+
+    Raises:
+        RecipeError, DivergedError, InterruptedTrainingError: as the recipe or the training goes wrong.
+    """
+    for plugin in training.plugins:
+        load_plugin(plugin)
+    folder = RunFolder(training.folder)
+    with folder.lock():
+        _discard_corrupt(folder, list(training.inferences))
+        if not folder.missing(list(training.inferences)):
+            return
+        folder.write_status("running")
+        write_text(folder.recipe, recipe_text(training.config(), training.plugins))
+        parts = _build(training)
+        if folder.result() is None or not _weights_can_be_read(folder):
+            costs = _fit(training, parts, folder)
+        else:
+            costs = None
+        flops = _score(training, parts, folder)
+        if costs is not None:
+            folder.write_result(_result(training, parts, costs, flops))
+            shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
+        folder.write_status("done")
+
+
+def run_and_record(training: Training, threads: int | None = None) -> None:
+    """Run a training; a failure ends up, with its reason, in the folder's status.
+
+    Args:
+        training: what to do.
+        threads: processor threads that it may use; by default as many as torch chooses.
+
+    Raises:
+        SystemExit: with 1, if the training failed.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        run_training(training)
+    except Exception as error:  # whatever went wrong belongs into the record, and the study goes on
+        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a full disk may be what went wrong
+            RunFolder(training.folder).write_status("failed", failure_reason(error))
+        raise SystemExit(1) from None
+
+
+def failure_reason(error: BaseException) -> str:
+    """Return in one line why a training failed."""
+    if isinstance(error, DivergedError | InterruptedTrainingError | RecipeError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "out of memory"
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def recipe_text(config: dict[str, Any], plugins: Iterable[Path] = ()) -> str:
+    """Return a recipe as the YAML file that `ablate fit` takes."""
+    named = [str(plugin) for plugin in plugins]
+    return dump_yaml({"plugins": named, **config} if named else config)
+
+
+def _build(training: Training) -> Parts:
+    config = training.config()
+    L.seed_everything(training.seed, workers=True, verbose=False)
+    return build(config)
+
+
+def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
+    """Train to the last epoch, from the last checkpoint if there is one that can be read, and store the weights."""
+    checkpoint = _usable_checkpoint(folder)
+    costs = CostMonitor()
+    arguments = dict(parts.trainer_arguments)
+    arguments["callbacks"] = [
+        *(arguments.get("callbacks") or []),
+        ReseedEachEpoch(training.seed),
+        costs,
+        MetricHistory(folder.metrics),
+        EpochCheckpoint(folder.checkpoint, training.checkpoint_seconds),
+    ]
+    arguments["default_root_dir"] = str(folder.path)
+    for name in ("logger", "enable_progress_bar", "enable_model_summary"):
+        if arguments.get(name) is None:
+            arguments[name] = training.show_progress if name != "logger" else False
+    trainer = L.Trainer(**arguments)
+    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted or trainer.received_sigterm:
+        raise InterruptedTrainingError(f"the training was stopped in epoch {trainer.current_epoch}")
+    folder.weights("last").parent.mkdir(parents=True, exist_ok=True)
+    _save_weights(parts.module, folder.weights("last"))
+    return costs
+
+
+def _usable_checkpoint(folder: RunFolder) -> Path | None:
+    """Return the checkpoint to resume from; one that cannot be read is removed, and that is said."""
+    path = folder.checkpoint
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        log.warning("%s cannot be read (%s); the training starts anew.", path, error)
+        path.unlink()
+        return None
+    log.warning("going on from %s", path)
+    return path
+
+
+def _discard_corrupt(folder: RunFolder, inferences: list[str]) -> None:
+    for path in folder.corrupt(inferences):
+        log.warning("%s cannot be read; it is made again.", path)
+        path.unlink()
+
+
+def _save_weights(module: L.LightningModule, path: Path) -> None:
+    """Write the module's tensors, in one step; tensors that share memory are stored one by one."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    temporary = path.with_suffix(".part")
+    save_file(tensors, temporary)
+    temporary.replace(path)
+
+
+def _weights_can_be_read(folder: RunFolder) -> bool:
+    try:
+        load_file(folder.weights("last"))
+    except (OSError, SafetensorError) as error:
+        log.warning("%s cannot be read (%s); the training is done again.", folder.weights("last"), error)
+        return False
+    return True
+
+
+def _score(training: Training, parts: Parts, folder: RunFolder) -> dict[str, int]:
+    """Score every inference setting that has no score yet; return the FLOPs of an image by setting."""
+    flops: dict[str, int] = {}
+    for name, section in training.inferences.items():
+        if folder.score(name) is not None and folder.result() is not None:
+            continue
+        inference = build({**training.config(), "inference": section}).inference
+        metrics, predictions, flops[name] = score_weights(parts, folder.weights(inference.weights), inference)
+        folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(folder.predictions(name), **predictions)
+        folder.write_score(name, metrics)
+    return flops
+
+
+def score_weights(
+    parts: Parts, weights: Path, inference: Inference
+) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
+    """Test stored weights with a fresh trainer.
+
+    Args:
+        parts: what the recipe built; the module's weights are replaced.
+        weights: a safetensors file of the module's state.
+        inference: how to score.
+
+    Returns:
+        The logged metrics by name, the predictions by name, and the floating-point operations of one image.
+    """
+    parts.module.load_state_dict(load_file(weights))
+    parts.module.inference = inference  # type: ignore[assignment]  # a LightningModule of ours has it
+    counter = _FlopsOfFirstBatch()
+    arguments = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = L.Trainer(**arguments, **quiet, devices=1, callbacks=[counter])
+    (metrics,) = trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
+    predictions = getattr(parts.module, "predictions", {})
+    return metrics, {name: tensor.numpy() for name, tensor in predictions.items()}, counter.flops_per_image
+
+
+class _FlopsOfFirstBatch(L.Callback):
+    """Counts the floating-point operations of the first test batch; a multiplication and an addition are two."""
+
+    def __init__(self) -> None:
+        self.flops_per_image = 0
+        self._mode: FlopCounterMode | None = None
+
+    def on_test_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self._mode = FlopCounterMode(display=False)
+            self._mode.__enter__()
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self.flops_per_image = round(self._mode.get_total_flops() / max(1, len(batch[0])))
+            self._mode = None
+
+
+def _result(training: Training, parts: Parts, costs: CostMonitor, flops: dict[str, int]) -> dict[str, Any]:
+    device = parts.module.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+    summary = {name: None if math.isnan(value) else value for name, value in costs.summary().items()}
+    return {
+        "key": training.key,
+        "seed": training.seed,
+        **summary,
+        "flops_per_image": flops,
+        "device": name,
+        "accelerator": device.type,
+        "threads": torch.get_num_threads(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "code": training.code,
+        "versions": library_versions(),
+    }

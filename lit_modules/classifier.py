@@ -1,0 +1,215 @@
+"""Image classification as a LightningModule.
+
+A step asks nothing of the device: losses add up on it and are read once an epoch. The module holds no trick; a trick
+is another network, loss, optimizer, schedule, callback or inference.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassAccuracy
+
+from lit_modules.divergence import DivergedError
+from lit_modules.inference import Inference
+from lit_modules.inference.gather import gather_in_dataset_order
+from lit_modules.metrics import SampleMean
+from lit_modules.parameter_groups import ParameterGroups
+
+ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
+Batch = tuple[Tensor, Tensor]
+
+
+class LitClassifier(L.LightningModule):
+    """Trains and scores a network that assigns one of K classes to each image.
+
+    A batch is a pair of images ``(N, C, H, W)`` and targets, which are labels ``(N,)`` or, for mixed images, class
+    weights ``(N, K)``. Logs ``train/loss``, ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy``, each
+    the mean over an epoch's samples. ``train/loss`` is logged in ``on_train_epoch_end``, which Lightning calls
+    after the callbacks' hook of that name, except for those that monitor, such as checkpoints and early stopping.
+
+    Example::
+
+        module = LitClassifier(
+            network=ResNet(num_classes=10, layers=[3, 3, 3], block="basic", width=16, stem="small"),
+            loss=nn.CrossEntropyLoss(),
+            optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
+            schedule=torch.optim.lr_scheduler.CosineAnnealingLR,
+        )
+
+    Args:
+        network: Maps images to class scores ``(N, K)``.
+        loss: Maps scores and targets to a scalar, the mean over the batch.
+        optimizer: Makes the optimizer from the parameter groups.
+        schedule: Makes the learning-rate schedule from the optimizer and the number of optimizer steps of the whole
+            run. It is stepped after every optimizer step. None keeps the rate constant.
+        parameter_groups: Sorts the parameters of network and loss into the optimizer's groups.
+        channels_last: Keep images and convolution weights in channels-last order, faster on all common devices.
+        compile: Compile the network with ``torch.compile``. Names of parameters stay as they are.
+
+    Attributes:
+        inference: How test and predict score the network. Replace it before testing to score in another way.
+        predictions: After a test: ``"probabilities"`` ``(N, K)`` in float32 and ``"targets"``, on the CPU and in the
+            order of the data set, on every rank.
+
+    Raises:
+        DivergedError: When a training epoch ends whose mean loss is NaN or infinite.
+        ValueError: When the first batch shows that the network's outputs are not as many as the datamodule's classes,
+            or when there is a schedule but the run has no known number of steps.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        optimizer: OptimizerCallable,
+        schedule: ScheduleCallable | None = None,
+        parameter_groups: ParameterGroups = ParameterGroups(),  # noqa: B008 (frozen)
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        if compile:
+            self.network.compile()
+        self.loss = loss
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.parameter_groups = parameter_groups
+        self.channels_last = channels_last
+
+        self.inference = Inference()
+        self.predictions: dict[str, Tensor] = {}
+        self._test_outputs: list[Batch] = []
+        self._expected_classes: int | None = None
+
+        self.train_loss = SampleMean()
+        self.val_loss, self.val_accuracy = SampleMean(), _make_accuracy()
+        self.test_loss, self.test_accuracy = SampleMean(), _make_accuracy()
+
+    def setup(self, stage: str) -> None:
+        self._expected_classes = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameter_groups(self))
+        if self.schedule is None:
+            return optimizer
+        scheduler = self.schedule(optimizer, self._count_total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to class scores ``(N, K)`` in float32."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        scores = self.network(images).float()
+        if self._expected_classes is not None:
+            self._check_number_of_classes(scores.shape[-1])
+        return scores
+
+    def on_train_epoch_start(self) -> None:
+        self.train_loss.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        loss = self.loss(self(images), targets)
+        self.train_loss.update(loss.detach() * len(images), len(images))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        if not self.train_loss.update_called:
+            return  # resumed at the very end of an epoch, from a checkpoint without the epoch's loss
+        loss = self.train_loss.compute().item()
+        if not math.isfinite(loss):
+            raise DivergedError(self.current_epoch, loss)
+        self.log("train/loss", self.train_loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the epoch's loss so far, so that a training resumed within the epoch logs the mean of all of it."""
+        # Under DDP each rank resumes from rank 0's share. Syncing here would hang where only one rank saves.
+        if self.train_loss.update_called:
+            checkpoint["train_loss"] = {"total": self.train_loss.total, "count": int(self.train_loss.count)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "train_loss" in checkpoint:
+            self.train_loss.reset()
+            self.train_loss.update(**checkpoint["train_loss"])
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_loss.reset()  # Lightning resets metrics only after a validation that reached its end
+        self.val_accuracy.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, targets = batch
+        scores = self(images)
+        self.val_loss.update(self.loss(scores, targets) * len(images), len(images))
+        self.val_accuracy.update(scores, _to_labels(targets))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({"val/loss": self.val_loss, "val/accuracy": self.val_accuracy})
+
+    def on_test_epoch_start(self) -> None:
+        self.test_loss.reset()
+        self.test_accuracy.reset()
+        self.predictions = {}
+        self._test_outputs = []
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        images, targets = batch
+        scores = self._score_views(images)
+        self.test_loss.update(self.loss(scores, targets) * len(images), len(images))
+        self.test_accuracy.update(scores, _to_labels(targets))
+        self._test_outputs.append((scores.softmax(1), targets))
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict({"test/loss": self.test_loss, "test/accuracy": self.test_accuracy})
+        probabilities, targets = (torch.cat(parts) for parts in zip(*self._test_outputs, strict=True))
+        self._test_outputs = []
+        outputs = {"probabilities": probabilities, "targets": targets}
+        self.predictions = {name: gather_in_dataset_order(self.trainer, part).cpu() for name, part in outputs.items()}
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Map a batch, or its images alone, to class probabilities ``(N, K)``."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        return self._score_views(images).softmax(1)
+
+    def _score_views(self, images: Tensor) -> Tensor:
+        """Map images to scores ``(N, K)`` whose softmax is the mean of the views' probabilities."""
+        if self.inference.views is None:
+            return self(images)
+        log_probabilities = torch.stack([self(view).log_softmax(1) for view in self.inference.views(images)])
+        return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
+
+    def _count_total_steps(self) -> int:
+        """Return the optimizer steps of the whole run, as the trainer's settings and the length of the data say."""
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 < steps < math.inf:
+            raise ValueError(
+                f"LitClassifier: the schedule needs the number of optimizer steps of the run, but the trainer says "
+                f"{steps}. Set max_epochs, or max_steps if the data has no length; or use no schedule."
+            )
+        return int(steps)
+
+    def _check_number_of_classes(self, width: int) -> None:
+        """Compare the width of the first scores with the datamodule's number of classes; once a stage is enough."""
+        expected, self._expected_classes = self._expected_classes, None
+        if width != expected:
+            raise ValueError(
+                f"LitClassifier: the network has {width} outputs, but the datamodule has {expected} classes. "
+                f"Set the network's num_classes to {expected}."
+            )
+
+
+def _make_accuracy() -> MulticlassAccuracy:
+    # Validating arguments would wait for the device on every batch. A micro average needs no number of classes.
+    return MulticlassAccuracy(average="micro", validate_args=False)
+
+
+def _to_labels(targets: Tensor) -> Tensor:
+    """Map labels ``(N,)`` or class weights ``(N, K)`` to labels ``(N,)``."""
+    return targets if targets.ndim == 1 else targets.argmax(1)

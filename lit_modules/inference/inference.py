@@ -1,0 +1,25 @@
+"""How a trained network is scored: which weights, over which views. Never part of what is trained."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lit_modules.inference.views import Views
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One way of scoring a trained network.
+
+    Example::
+
+        module.inference = Inference(views=HorizontalFlipViews())
+        trainer.test(module, datamodule=data)
+
+    Args:
+        weights: Which weights to score: ``"last"`` are those at the end of the training. Whoever loads the weights
+            reads this; a module scores those that it holds.
+        views: The views whose predictions are averaged. None is one plain pass.
+    """
+
+    weights: Literal["last"] = "last"
+    views: Views | None = None

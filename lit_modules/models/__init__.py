@@ -1,0 +1,5 @@
+"""Networks."""
+
+from lit_modules.models.resnet import ResNet
+
+__all__ = ["ResNet"]
