@@ -90,8 +90,8 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
 def resolve_edits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return `after` resolved, knowing that `before` is resolved and that a few edits lie between them.
 
-    Only the innermost component around each edit is parsed again; when it does not stand alone (an optimizer without its
-    parameters), the whole section is.
+    Only the innermost component around each edit is parsed again; when it does not stand alone (an optimizer without
+    its parameters), the whole section is.
 
     Raises:
         RecipeError: as `resolve`.
@@ -201,7 +201,7 @@ def _clear_message(section: str, error: ArgumentError) -> str:
         return f"{where}: {classes[-1] if classes else 'a class_path'} cannot be imported: {missing.group(1)}."
     wanted = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
     given = re.findall(r"(?:Got value|Given value): ([^\n]*)", text)
-    if wanted and given and classes != [] or (wanted and section == "trainer"):
+    if (wanted and given and classes != []) or (wanted and section == "trainer"):
         kinds = [kind for kind in wanted if kind != "NoneType"] or wanted
         shortest = min(given, key=len) if given else "?"
         return f"{where}: must be {' or '.join(kinds)}, not {shortest.strip()}."

@@ -4,13 +4,6 @@ This is where a study is refused: an edit that changes nothing, two tricks that 
 task, whatever LightningCLI's parser refuses. All problems are collected before anything trains.
 """
 
-import functools
-import hashlib
-import importlib
-import json
-import sys
-import sysconfig
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +12,15 @@ import torch
 
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.parsing import build_data, resolve, resolve_edits
+from ablations.keys import inference_name, observes_only, training_key
+from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training
 from ablations.recipe import Recipe, changes, is_component, overlaps
 from ablations.registry import Trick, load_plugin, tricks
 from ablations.store import RunStore
-from ablations.study import Study, TrickUse, read_study
+from ablations.study import Study, TrickUse
+from ablations.study_file import read_study
 from ablations.yaml_file import read_mapping
-
-OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
-PRESENTATION = {
-    "logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "default_root_dir",
-    "log_every_n_steps", "profiler", "model_registry", "enable_autolog_hparams",
-}  # fmt: skip
-"""Arguments of the trainer that do not decide the weights."""
 
 
 @dataclass
@@ -211,89 +199,15 @@ def _with_trainings(study: Study, rows: list[Row]) -> Plan:
     return Plan(study, tuple(finished), recipes, inferences)
 
 
-def training_key(recipe: dict[str, Any]) -> str:
-    """Return the key under which the trainings of a recipe are stored: a hash of all that decides its weights.
-
-    That is the trajectory (data, model, trainer and active callbacks, not the seed), the content of the data set, and
-    the source of the user's own classes in it. Observers and inference are left out.
-    """
-    trajectory = {
-        "model": recipe["model"],
-        "data": recipe["data"],
-        "trainer": {name: value for name, value in recipe["trainer"].items() if name not in PRESENTATION},
-    }
-    trajectory["trainer"]["callbacks"] = [
-        callback for callback in recipe["trainer"].get("callbacks") or [] if not _observes_only(callback)
-    ]
-    code = {path: _user_code(path) for path in set(_class_paths(trajectory))}
-    parts = {
-        "trajectory": trajectory,
-        "data": _fingerprint(json.dumps(recipe["data"])),
-        "code": {path: digest for path, digest in code.items() if digest is not None},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def inference_name(inference: dict[str, Any]) -> str:
-    """Return the name under which an inference setting's scores are stored: its weights and, unless plain, a hash."""
-    plain = all(value is None for key, value in inference.items() if key != "weights")
-    if plain:
-        return str(inference["weights"])
-    digest = hashlib.sha256(json.dumps(inference, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{inference['weights']}-{digest}"
-
-
 def _with_observers(recipe: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Return `recipe` with the observers of `other` that it lacks."""
     callbacks = list(recipe["trainer"].get("callbacks") or [])
     missing = [
         callback
         for callback in other["trainer"].get("callbacks") or []
-        if _observes_only(callback) and callback not in callbacks
+        if observes_only(callback) and callback not in callbacks
     ]
     return {**recipe, "trainer": {**recipe["trainer"], "callbacks": callbacks + missing}}
-
-
-@functools.cache
-def _class_of(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
-
-
-def _observes_only(callback: dict[str, Any]) -> bool:
-    return bool(getattr(_class_of(callback["class_path"]), "observes_only", False))
-
-
-@functools.cache
-def _fingerprint(data: str) -> str | None:
-    """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""
-    section = json.loads(data)
-    if not hasattr(_class_of(section["class_path"]), "fingerprint"):
-        return None
-    try:
-        return str(build_data(section).fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
-    except (ValueError, OSError) as error:
-        raise StudyError(f"data: {error}") from error
-
-
-def _class_paths(value: Any) -> Iterator[str]:
-    if is_component(value):
-        yield value["class_path"]
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _class_paths(item)
-
-
-@functools.cache
-def _user_code(class_path: str) -> str | None:
-    """Return the hash of the file that defines a class, if that file is neither ours nor an installed library's."""
-    name = _class_of(class_path).__module__
-    path = getattr(sys.modules.get(name), "__file__", None)
-    if path is None or name.partition(".")[0] in OURS:
-        return None
-    libraries = (sysconfig.get_paths()[kind] for kind in ("purelib", "platlib", "stdlib", "platstdlib"))
-    if any(Path(path).resolve().is_relative_to(Path(library).resolve()) for library in libraries):
-        return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def load_plan(

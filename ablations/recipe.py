@@ -99,7 +99,7 @@ def locate(config: dict[str, Any], path: str) -> tuple[Any, Any]:
     """
     steps = path.split(".")
     holder: Any = config
-    for depth, step in enumerate(steps[:-1]):
+    for depth in range(len(steps) - 1):
         container, key = _step(holder, path, steps, depth)
         holder = container[key]
     return _step(holder, path, steps, len(steps) - 1)

@@ -1,7 +1,7 @@
 """The tricks that studies can name.
 
-A trick is a function that edits a recipe. Its name is the trick's only name, the first line of its docstring the text of
-its row, its arguments what a study may set. The functions live in `ablations/tricks/`; a study's plugins add their own.
+A trick is a function that edits a recipe. Its name is the trick's only name, the first line of its docstring the text
+of its row, its arguments what a study may set. The functions live in `ablations/tricks/`; plugins add their own.
 """
 
 import importlib

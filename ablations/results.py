@@ -20,7 +20,7 @@ from ablations.store import RunFolder, RunStore, write_json, write_text
 from ablations.yaml_file import dump_yaml
 
 COST_COLUMNS = (
-    "seconds", "images_per_second", "peak_memory_mb", "parameters", "flops_per_image",
+    "seconds", "images_per_second", "peak_memory_mb", "parameters",
     "device", "accelerator", "threads", "code", "versions",
 )  # fmt: skip
 
@@ -101,6 +101,10 @@ def write_study(folder: Path, plan: Plan, store: RunStore, head: dict[str, Any])
             "head": head,
         },
     )
+    wanted = {recipe_name(row) for row in plan.rows}
+    for path in (folder / "recipes").glob("*.yaml"):
+        if path.name not in wanted:
+            path.unlink()
     for row in plan.rows:
         command = f"ablate fit {folder}/recipes/{recipe_name(row)}"
         plugins = [str(plugin) for plugin in study.plugins]
@@ -159,9 +163,7 @@ def _score_line(row: dict[str, Any], seed: int, run: RunFolder, result: dict[str
 
 def _cost_columns(result: dict[str, Any]) -> dict[str, Any]:
     columns = {name: result.get(name) for name in COST_COLUMNS}
-    for name in ("flops_per_image", "versions"):
-        columns[name] = json.dumps(columns[name], sort_keys=True)
-    return columns
+    return {**columns, "versions": json.dumps(columns["versions"], sort_keys=True)}
 
 
 def _csv_text(columns: list[str], lines: Iterable[dict[str, Any]]) -> str:

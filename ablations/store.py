@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,27 +62,29 @@ class RunFolder:
 
     def score(self, inference: str) -> dict[str, float] | None:
         """Return the metrics of one inference setting by name, `None` if there are none or the file is corrupt."""
-        return _read_json(self._score_path(inference))
+        score = _read_json(self._score_path(inference))
+        return score["metrics"] if score is not None and isinstance(score.get("metrics"), dict) else None
 
     def status(self) -> dict[str, Any]:
         """Return what was last said about the training: its `state` and, for one that failed, the `reason`."""
         return _read_json(self.path / "status.json") or {}
 
-    def missing(self, inferences: Iterator[str] | list[str]) -> list[str]:
+    def missing(self, inferences: Iterable[str]) -> list[str]:
         """Return the inference settings that are yet to be scored; all of them if the training is not done."""
         names = list(inferences)
         return [name for name in names if self.score(name) is None] if self.result() is not None else names
 
-    def corrupt(self, inferences: list[str]) -> list[Path]:
+    def corrupt(self, inferences: Iterable[str]) -> list[Path]:
         """Return the files that are there and cannot be read."""
-        paths = [self.path / "result.json", *(self._score_path(name) for name in inferences)]
-        return [path for path in paths if path.exists() and _read_json(path) is None]
+        found = [(self.path / "result.json", self.result())]
+        found += [(self._score_path(name), self.score(name)) for name in inferences]
+        return [path for path, content in found if content is None and path.exists()]
 
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.path / "result.json", result)
 
-    def write_score(self, inference: str, metrics: dict[str, float]) -> None:
-        write_json(self._score_path(inference), metrics)
+    def write_score(self, inference: str, metrics: dict[str, float], costs: dict[str, float]) -> None:
+        write_json(self._score_path(inference), {"metrics": metrics, "costs": costs})
 
     def write_status(self, state: str, reason: str = "") -> None:
         write_json(self.path / "status.json", {"state": state, "reason": reason, "pid": os.getpid()})

@@ -19,23 +19,19 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
 from ablations.parsing import Parts, build
 from ablations.plan import Training
 from ablations.registry import load_plugin
+from ablations.scoring import score_weights
 from ablations.store import RunFolder, write_text
 from ablations.yaml_file import dump_yaml
 from callbacks import CostMonitor, EpochCheckpoint, MetricHistory, ReseedEachEpoch
 from lit_modules import DivergedError
-from lit_modules.inference import Inference
 
 log = logging.getLogger(__name__)
-
-SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
-"""Arguments of the training's trainer that the scoring's trainer keeps."""
 
 
 class InterruptedTrainingError(RuntimeError):
@@ -62,9 +58,9 @@ def run_training(training: Training) -> None:
             costs = _fit(training, parts, folder)
         else:
             costs = None
-        flops = _score(training, parts, folder)
+        _score(training, parts, folder)
         if costs is not None:
-            folder.write_result(_result(training, parts, costs, flops))
+            folder.write_result(_result(training, parts, costs))
             shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
         folder.write_status("done")
 
@@ -175,79 +171,21 @@ def _weights_can_be_read(folder: RunFolder) -> bool:
     return True
 
 
-def _score(training: Training, parts: Parts, folder: RunFolder) -> dict[str, int]:
-    """Score every inference setting that has no score yet; return the FLOPs of an image by setting."""
-    flops: dict[str, int] = {}
+def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
+    """Score every inference setting that has no score yet."""
+    trained_before = folder.result() is not None
     for name, section in training.inferences.items():
-        if folder.score(name) is not None and folder.result() is not None:
+        if trained_before and folder.score(name) is not None:
             continue
         inference = build({**training.config(), "inference": section}).inference
-        metrics, predictions, flops[name] = score_weights(parts, folder.weights(inference.weights), inference)
+        score = score_weights(parts, folder.weights(inference.weights), inference)
         folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder.predictions(name), **predictions)
-        folder.write_score(name, metrics)
-    return flops
+        arrays: dict[str, Any] = dict(score.predictions)
+        np.savez_compressed(folder.predictions(name), **arrays)
+        folder.write_score(name, score.metrics, score.costs)
 
 
-def score_weights(
-    parts: Parts, weights: Path, inference: Inference
-) -> tuple[dict[str, float], dict[str, np.ndarray], int]:
-    """Test stored weights with a fresh trainer.
-
-    Args:
-        parts: what the recipe built; the module's weights are replaced.
-        weights: a safetensors file of the module's state.
-        inference: how to score.
-
-    Returns:
-        The logged metrics by name, the predictions by name, and the floating-point operations of one image.
-    """
-    parts.module.load_state_dict(load_file(weights))
-    parts.module.inference = inference  # type: ignore[assignment]  # a LightningModule of ours has it
-    counter = _FlopsOfFirstBatch()
-    arguments = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    trainer = L.Trainer(**arguments, **quiet, devices=1, callbacks=[counter])
-    (metrics,) = trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
-    predictions = getattr(parts.module, "predictions", {})
-    return metrics, {name: tensor.numpy() for name, tensor in predictions.items()}, counter.flops_per_image
-
-
-class _FlopsOfFirstBatch(L.Callback):
-    """Counts the floating-point operations of the first test batch; a multiplication and an addition are two."""
-
-    def __init__(self) -> None:
-        self.flops_per_image = 0
-        self._mode: FlopCounterMode | None = None
-
-    def on_test_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        if batch_idx == 0:
-            self._mode = FlopCounterMode(display=False)
-            self._mode.__enter__()
-
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if self._mode is not None:
-            self._mode.__exit__(None, None, None)
-            self.flops_per_image = round(self._mode.get_total_flops() / max(1, len(batch[0])))
-            self._mode = None
-
-
-def _result(training: Training, parts: Parts, costs: CostMonitor, flops: dict[str, int]) -> dict[str, Any]:
+def _result(training: Training, parts: Parts, costs: CostMonitor) -> dict[str, Any]:
     device = parts.module.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     summary = {name: None if math.isnan(value) else value for name, value in costs.summary().items()}
@@ -255,7 +193,6 @@ def _result(training: Training, parts: Parts, costs: CostMonitor, flops: dict[st
         "key": training.key,
         "seed": training.seed,
         **summary,
-        "flops_per_image": flops,
         "device": name,
         "accelerator": device.type,
         "threads": torch.get_num_threads(),

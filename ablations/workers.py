@@ -50,7 +50,7 @@ def call(function: Callable[..., Result], *arguments: Any) -> Result:
     process.join()
     if kind == "error":
         raise value
-    return value  # type: ignore[no-any-return]  # what the function returned
+    return value
 
 
 def start(function: Callable[..., None], *arguments: Any, log: Path, environment: dict[str, str]) -> BaseProcess:

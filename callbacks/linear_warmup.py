@@ -46,8 +46,8 @@ class LinearWarmup(L.Callback):
         self._warmup_steps = max(1, round(self.epochs * per_epoch))
         if self._warmup_steps >= total:
             raise ValueError(
-                f"LinearWarmup: {self.epochs} epochs of warm-up are {self._warmup_steps} optimizer steps, but the whole "
-                f"run has {total:g}. Choose fewer epochs, less than {total / per_epoch:g}."
+                f"LinearWarmup: {self.epochs} epochs of warm-up are {self._warmup_steps} optimizer steps, but the "
+                f"whole run has {total:g}. Choose fewer epochs, less than {total / per_epoch:g}."
             )
         if self._scheduled is not None:  # resumed between two batches of one accumulated step
             self._scale(trainer.optimizers)

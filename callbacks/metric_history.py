@@ -14,8 +14,8 @@ class MetricHistory(Checkpoint):
     """Write what was logged in every epoch to a file with one line an epoch.
 
     Lightning's `CSVLogger` starts anew when a run resumes; this history is part of the checkpoint and goes on. It
-    is a `Checkpoint` for Lightning, which calls those last, when the module has logged its epoch. The file is written at
-    the end of the run and when it is interrupted.
+    is a `Checkpoint` for Lightning, which calls those last, when the module has logged its epoch. The file is written
+    at the end of the run and when it is interrupted.
 
     Example::
 

@@ -48,7 +48,8 @@ def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[E
                 running[process.sentinel] = (process, training, place)
                 yield Started(training)
             for sentinel in wait(list(running)):
-                process, training, place = running.pop(sentinel)  # type: ignore[call-overload]  # a sentinel is an int
+                assert isinstance(sentinel, int)
+                process, training, place = running.pop(sentinel)
                 process.join()
                 places.append(place)
                 yield Finished(training, _failure(process, training))

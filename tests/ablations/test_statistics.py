@@ -208,12 +208,13 @@ def test_seeds_needed_finds_the_difference_with_the_power_it_says() -> None:
 
 
 def test_seeds_needed_grows_as_effects_shrink_and_spreads_and_rows_grow() -> None:
-    """Also where scipy's noncentral t gives NaN, which would let the search stop at the wrong end."""
+    """Also where scipy's noncentral distributions give NaN, which would let the search stop at the wrong end."""
     effects = [seeds_needed(effect, 1, 1) for effect in np.geomspace(100, 0.01, 400)]
     assert all(a <= b for a, b in itertools.pairwise(effects))
     assert (effects[0], effects[-1]) == (2, 156979)
     alphas = [seeds_needed(1, 1, 1, alpha=0.05 / rows) for rows in range(1, 200)]
     assert all(a <= b for a, b in itertools.pairwise(alphas))
+    assert [seeds_needed(effect, 1, 1, alpha=0.05 / 200) for effect in (5, 13, 60, 79, 81, 1e200)] == [5, 3, 3, 3, 2, 2]
 
 
 def test_no_number_of_seeds_finds_no_difference() -> None:

@@ -143,15 +143,15 @@ def test_images_beyond_the_last_full_batch_wait_for_another_epoch() -> None:
     assert set().union(*orders) == set(range(40))
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_share_an_epoch_without_overlap(processes: int) -> None:
+@pytest.mark.parametrize(("processes", "batch_size"), [(2, 4), (3, 4), (3, 7)])
+def test_processes_share_an_epoch_without_overlap(processes: int, batch_size: int) -> None:
     shares = []
     for rank in range(processes):
         torch.manual_seed(0)
-        shares.append(order_of(set_up(Numbered(batch_size=4), processes, rank)))
+        shares.append(order_of(set_up(Numbered(batch_size=batch_size), processes, rank)))
     together = [index for share in shares for index in share]
     assert len(set(together)) == len(together)
-    assert {len(share) for share in shares} == {40 // processes // 4 * 4}
+    assert {len(share) for share in shares} == {40 // processes // batch_size * batch_size}
 
 
 def test_all_processes_follow_the_seed_of_the_first() -> None:

@@ -1,0 +1,100 @@
+"""The keys under which trainings and scores are stored.
+
+Everything that decides a training's weights belongs to its key, and nothing else does: rows with the same key share
+their trainings, and a row that occurs in several studies is trained once.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import StudyError
+from ablations.parsing import build_data
+from ablations.recipe import is_component
+
+OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
+PRESENTATION = {
+    "logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "default_root_dir",
+    "log_every_n_steps", "profiler", "model_registry", "enable_autolog_hparams",
+}  # fmt: skip
+"""Arguments of the trainer that do not decide the weights."""
+
+
+def training_key(recipe: dict[str, Any]) -> str:
+    """Return the key under which the trainings of a recipe are stored: a hash of all that decides its weights.
+
+    That is the trajectory (data, model, trainer and active callbacks, not the seed), the content of the data set, and
+    the source of the user's own classes in it. Observers and inference are left out.
+    """
+    trajectory = {
+        "model": recipe["model"],
+        "data": recipe["data"],
+        "trainer": {name: value for name, value in recipe["trainer"].items() if name not in PRESENTATION},
+    }
+    trajectory["trainer"]["callbacks"] = [
+        callback for callback in recipe["trainer"].get("callbacks") or [] if not observes_only(callback)
+    ]
+    code = {path: _user_code(path) for path in set(_class_paths(trajectory))}
+    parts = {
+        "trajectory": trajectory,
+        "data": _fingerprint(json.dumps(recipe["data"])),
+        "code": {path: digest for path, digest in code.items() if digest is not None},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def inference_name(inference: dict[str, Any]) -> str:
+    """Return the name under which an inference setting's scores are stored: its weights and, unless plain, a hash."""
+    plain = all(value is None for key, value in inference.items() if key != "weights")
+    if plain:
+        return str(inference["weights"])
+    digest = hashlib.sha256(json.dumps(inference, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{inference['weights']}-{digest}"
+
+
+@functools.cache
+def _class_of(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def observes_only(callback: dict[str, Any]) -> bool:
+    return bool(getattr(_class_of(callback["class_path"]), "observes_only", False))
+
+
+@functools.cache
+def _fingerprint(data: str) -> str | None:
+    """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""
+    section = json.loads(data)
+    if not hasattr(_class_of(section["class_path"]), "fingerprint"):
+        return None
+    try:
+        return str(build_data(section).fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
+    except (ValueError, OSError) as error:
+        raise StudyError(f"data: {error}") from error
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    if is_component(value):
+        yield value["class_path"]
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _class_paths(item)
+
+
+@functools.cache
+def _user_code(class_path: str) -> str | None:
+    """Return the hash of the file that defines a class, if that file is neither ours nor an installed library's."""
+    name = _class_of(class_path).__module__
+    path = getattr(sys.modules.get(name), "__file__", None)
+    if path is None or name.partition(".")[0] in OURS:
+        return None
+    libraries = (sysconfig.get_paths()[kind] for kind in ("purelib", "platlib", "stdlib", "platstdlib"))
+    if any(Path(path).resolve().is_relative_to(Path(library).resolve()) for library in libraries):
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

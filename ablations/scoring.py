@@ -1,0 +1,82 @@
+"""Scores stored weights: a fresh trainer tests them, so that nothing of the training is left over."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from ablations.parsing import Parts
+from lit_modules.inference import Inference
+
+SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
+"""Arguments of the training's trainer that the scoring's trainer keeps."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one inference setting got out of stored weights.
+
+    Args:
+        metrics: every logged metric by name.
+        predictions: what the module predicted, arrays by name, in data-set order.
+        costs: `flops_per_image`, a multiplication and an addition being two, and `seconds` of the whole test.
+    """
+
+    metrics: dict[str, float]
+    predictions: dict[str, np.ndarray]
+    costs: dict[str, float]
+
+
+def score_weights(parts: Parts, weights: Path, inference: Inference) -> Score:
+    """Test stored weights.
+
+    Args:
+        parts: what the recipe built; the module's weights are replaced.
+        weights: a safetensors file of the module's state.
+        inference: how to score.
+    """
+    parts.module.load_state_dict(load_file(weights))
+    parts.module.inference = inference  # type: ignore[assignment]  # a LightningModule of ours has it
+    counter = _FlopsOfFirstBatch()
+    arguments: dict[str, Any] = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
+    arguments |= {"devices": 1, "callbacks": [counter], "logger": False, "enable_checkpointing": False}
+    trainer = L.Trainer(**arguments, enable_progress_bar=False, enable_model_summary=False)
+    started = time.perf_counter()
+    (metrics,) = trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
+    costs = {"flops_per_image": counter.flops_per_image, "seconds": time.perf_counter() - started}
+    predictions = getattr(parts.module, "predictions", {})
+    return Score(dict(metrics), {name: tensor.numpy() for name, tensor in predictions.items()}, costs)
+
+
+class _FlopsOfFirstBatch(L.Callback):
+    """Counts the floating-point operations of the first test batch; a multiplication and an addition are two."""
+
+    def __init__(self) -> None:
+        self.flops_per_image = 0
+        self._mode: FlopCounterMode | None = None
+
+    def on_test_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if batch_idx == 0:
+            self._mode = FlopCounterMode(display=False)
+            self._mode.__enter__()
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self.flops_per_image = round(self._mode.get_total_flops() / max(1, len(batch[0])))
+            self._mode = None
