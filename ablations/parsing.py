@@ -20,7 +20,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from ablations.errors import RecipeError, did_you_mean
 from ablations.recipe import SECTIONS, changes, is_component, locate
-from ablations.yaml_file import load_yaml
 from lit_modules.inference import Inference
 
 
@@ -54,14 +53,14 @@ def build(config: dict[str, Any]) -> Parts:
             namespace = parser.parse_object({section: copy.deepcopy(config.get(section) or {})})
         except ArgumentError as error:
             raise RecipeError(_clear_message(section, error)) from None
-        built[section] = parser.instantiate_classes(namespace)[section]
+        built[section] = parser.instantiate(namespace)[section]
     return Parts(_as_dict(built["trainer"]), built["model"], built["data"], built["inference"])
 
 
 def build_data(section: dict[str, Any]) -> L.LightningDataModule:
     """Build the DataModule of a resolved `data` section."""
     parser = _section_parser("data")
-    built: L.LightningDataModule = parser.instantiate_classes(parser.parse_object({"data": copy.deepcopy(section)}))[
+    built: L.LightningDataModule = parser.instantiate(parser.parse_object({"data": copy.deepcopy(section)}))[
         "data"
     ]
     return built
@@ -167,8 +166,8 @@ def _section_parser(section: str) -> LightningArgumentParser:
 
 
 def _plain(parser: LightningArgumentParser, namespace: Namespace) -> dict[str, Any]:
-    """Return a parsed namespace as the plain data that YAML holds."""
-    data: dict[str, Any] = load_yaml(parser.dump(namespace, skip_none=False, skip_validation=True))
+    """Return a parsed namespace as plain data."""
+    data: dict[str, Any] = json.loads(parser.dump(namespace, format="json", skip_unset=False, skip_validation=True))
     return data
 
 
@@ -219,7 +218,7 @@ def _owner_of_option(text: str, position: int, classes: list[str], section: str)
     after = re.search(r"Got value: Namespace\(class_path='([^']+)'", text[position : position + 200])
     if after:
         return after.group(1)
-    return named[-1] if named else "lightning.Trainer" if section == "trainer" else "lit_modules.Inference"
+    return named[-1] if named else "lightning.Trainer" if section == "trainer" else "lit_modules.inference.Inference"
 
 
 def _no_such_argument(owner: str, option: str) -> str:

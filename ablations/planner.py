@@ -78,11 +78,11 @@ class _Planner:
 
     def _base(self) -> _Draft | None:
         try:
-            recipe = Recipe(resolve(read_mapping(self.study.base, "base recipe")))
-            before = recipe.config
+            resolved = resolve(read_mapping(self.study.base, "base recipe"))
+            recipe = Recipe(resolved)
             for path, value in self.study.settings.items():
                 recipe.set(path, value)
-            return _Draft(resolve_edits(Recipe(before).config, recipe.config) if self.study.settings else before)
+            return _Draft(resolve_edits(resolved, recipe.config))
         except StudyError as error:
             self.problems += error.problems
         except RecipeError as error:

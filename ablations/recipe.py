@@ -143,8 +143,6 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[Change]:
     A component that became one of another class is a single change, and so is one that joined or left a list: nothing
     in it can be compared with what stood there before.
     """
-    if old == new and type(old) is type(new):
-        return
     if is_component(old) and is_component(new) and old["class_path"] == new["class_path"]:
         yield from changes(old.get("init_args") or {}, new.get("init_args") or {}, path)
     elif isinstance(old, dict) and isinstance(new, dict) and not (is_component(old) or is_component(new)):
@@ -156,7 +154,7 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[Change]:
             yield from changes(before.get(name), after.get(name), f"{path}.{name}")
         if list(before) != list(after) and sorted(before) == sorted(after):
             yield Change(path, list(before), list(after))
-    else:
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):
         yield Change(path, old, new)
 
 
@@ -201,4 +199,4 @@ def _no_such_key(path: str, parents: list[str], step: str, existing: list[str]) 
         return f"{path!r}: {where} has no {step!r}.{near}"
     if existing:
         return f"{path!r}: {where} has no {step!r}. There are: {', '.join(existing)}."
-    return f"{path!r}: {where} is not a component or a section, so it has no {step!r}."
+    return f"{path!r}: {where} has no {step!r}, since it has no parts that could be named."

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.errors import UserError
+from ablations.study import MODES
 
 STATUSES = ("done", "failed", "missing")
 SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
@@ -136,7 +137,7 @@ def _read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
     lacking = [column for column in required if column not in frame]
     if lacking:
         raise _error(path, f"it lacks the columns {', '.join(lacking)}")
-    return frame.fillna("")
+    return frame
 
 
 def _whole(path: Path, column: pd.Series) -> pd.Series:
@@ -165,4 +166,6 @@ def _read(path: Path, reader: Callable[[], Any]) -> Any:
 
 
 def _error(path: Path, problem: str) -> TableError:
-    return TableError(f"{path}: {problem}. Write it again with `ablate run {path.parent.name}`.")
+    folder = path.parent
+    study = f"{folder.parent.name} --mode {folder.name}" if folder.name in MODES else folder.name
+    return TableError(f"{path}: {problem}. Write it again with `ablate run {study}`.")

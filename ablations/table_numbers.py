@@ -105,7 +105,7 @@ class Table:
         higher_is_better: whether a positive gain is good.
         seeds: the seeds of the study.
         source: where the published gains stand, or None.
-        source_unconfirmed: whether nobody has checked that source.
+        source_unconfirmed: whether some of these gains have not been checked against it.
         head: how the scores were made.
         rows: in the order of the study.
         shared_trainings: groups of rows that score the same trainings, as row indices.

@@ -16,7 +16,7 @@ from ablations.statistics import smallest_difference
 from ablations.table_numbers import ALPHA, Table, TableRow
 
 NONE = "–"
-MODES = {
+MODE_TEXTS = {
     "stack": "each row adds a trick to the row before",
     "leave-one-out": "each row leaves one trick out of all of them",
     "one-at-a-time": "each row adds one trick to the base",
@@ -98,9 +98,9 @@ def _head(table: Table) -> Iterator[str]:
     yield f"Date: {_escape(head.date)}"
     yield f"Seeds: {len(table.seeds)} ({_seed_list(table.seeds)})"
     yield f"Metric: {_escape(_metric(table))}, {'higher' if table.higher_is_better else 'lower'} is better"
-    yield f"Mode: {table.mode}, {MODES.get(table.mode, 'each row is compared with the one that its gain is against')}"
+    yield f"Mode: {table.mode}, {MODE_TEXTS.get(table.mode, 'each row has a row that it is compared with')}"
     if table.source is not None:
-        yield f"Published gains: {_escape(table.source)}{' (unconfirmed)' if table.source_unconfirmed else ''}"
+        yield f"Published gains: {_escape(table.source)}{' (partly unconfirmed)' if table.source_unconfirmed else ''}"
 
 
 def _notes(table: Table) -> Iterator[str]:
@@ -195,7 +195,7 @@ def _published(table: Table, row: TableRow) -> str:
     if row.published is None:
         return NONE
     gain = _number(table, row.published, "+")
-    return f"({gain})" if row.published_unconfirmed or table.source_unconfirmed else gain
+    return f"({gain})" if row.published_unconfirmed else gain
 
 
 def _p_value(p: float) -> str:

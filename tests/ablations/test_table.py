@@ -325,11 +325,10 @@ def test_markdown_without_commit_and_reference(tmp_path: Path) -> None:
 
 def test_published_gains_that_nobody_has_checked_are_in_brackets(tmp_path: Path) -> None:
     rows = [ROWS[0], row(1, "+ cosine", published=0.75), row(2, "+ mixup", published=-0.8, published_unconfirmed=True)]
-    table = table_of(tmp_path / "one", [BASE, BETTER, SAME], rows)
+    reference = {"source": "a blog", "unconfirmed": True}
+    table = table_of(tmp_path, [BASE, BETTER, SAME], rows, reference=reference)
     assert [cells[7] for cells in markdown_rows(table)] == ["–", "+0.75", "(-0.80)"]
-    table = table_of(tmp_path / "all", [BASE, BETTER, SAME], rows, reference={"source": "a blog", "unconfirmed": True})
-    assert [cells[7] for cells in markdown_rows(table)] == ["–", "(+0.75)", "(-0.80)"]
-    assert "- Published gains: a blog (unconfirmed)\n" in to_markdown(table)
+    assert "- Published gains: a blog (partly unconfirmed)\n" in to_markdown(table)
 
 
 def test_names_cannot_break_the_table_or_the_page(tmp_path: Path) -> None:
@@ -468,6 +467,11 @@ def test_a_missing_file_is_an_error_that_says_what_to_do(tmp_path: Path, name: s
     (folder / name).unlink()
     with pytest.raises(TableError, match=rf"digits/{name}: there is no such file\. Write it .* `ablate run digits`"):
         read_table(folder)
+
+
+def test_the_folder_of_another_mode_names_the_study_and_the_mode(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"Write it again with `ablate run digits --mode leave-one-out`\."):
+        read_table(tmp_path / "digits" / "leave-one-out")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"name": "dig', b"\xff\xfe\x00", b"[1, 2]", b"row,seed\n0,zero\n"])

@@ -1,0 +1,248 @@
+import itertools
+
+import pytest
+import yaml
+
+from ablations.errors import StudyError
+from ablations.keys import inference_name, training_key
+from ablations.parsing import resolve, resolve_edits
+from ablations.plan import row_changes
+from ablations.planner import load_plan
+from ablations.recipe import Recipe
+from ablations.registry import Trick
+from ablations.store import RunStore
+from ablations.study_file import HERE, find_study
+from tests.helpers.recipes import digits_recipe, write_study
+
+SHIFTS = {"tta_crops": {"padding": 1}}
+OWN_CODE = """
+import torch
+from ablations.registry import trick
+
+class MyLoss(torch.nn.CrossEntropyLoss):
+    pass
+
+@trick(tasks={"classification"})
+def my_loss(recipe, smoothing: float = 0.2) -> None:
+    '''Use a loss of my own.'''
+    recipe.swap("model.loss", "my_tricks_for_a_test.MyLoss", label_smoothing=smoothing)
+"""
+
+
+def plan_of(folder, **changes):
+    return load_plan(write_study(folder, **changes))
+
+
+def problems(folder, **changes):
+    with pytest.raises(StudyError) as error:
+        plan_of(folder, **changes)
+    return str(error.value)
+
+
+def test_each_row_of_a_stack_adds_one_trick_to_the_row_before(tmp_path):
+    plan = plan_of(tmp_path)
+    assert [(row.name, row.compared_to, row.sign) for row in plan.rows] == [
+        ("base", None, 1),
+        ("+ cosine_schedule", 0, 1),
+        ("+ label_smoothing", 1, 1),
+    ]
+    assert [change.path for change in row_changes(plan, plan.rows[1])] == ["model.schedule"]
+    assert [str(change) for change in row_changes(plan, plan.rows[2])] == ["model.loss.label_smoothing: 0.0 -> 0.1"]
+
+
+def test_one_at_a_time_compares_every_row_with_the_base(tmp_path):
+    plan = plan_of(tmp_path, mode="one-at-a-time")
+    assert [(row.name, row.compared_to) for row in plan.rows[1:]] == [("+ cosine_schedule", 0), ("+ label_smoothing", 0)]
+    assert [change.path for change in row_changes(plan, plan.rows[2])] == ["model.loss.label_smoothing"]
+
+
+def test_leave_one_out_takes_each_trick_from_the_whole(tmp_path):
+    plan = plan_of(tmp_path, mode="leave-one-out")
+    assert [(row.name, row.compared_to, row.sign) for row in plan.rows] == [
+        ("all tricks", None, 1),
+        ("- cosine_schedule", 0, -1),
+        ("- label_smoothing", 0, -1),
+    ]
+    assert [change.path for change in row_changes(plan, plan.rows[1])] == ["model.schedule"]
+
+
+def test_the_modes_share_the_trainings_that_they_have_in_common(tmp_path):
+    keys = {mode: [row.key for row in plan_of(tmp_path, mode=mode).rows] for mode in ("stack", "leave-one-out")}
+    assert keys["stack"][2] == keys["leave-one-out"][0]
+    assert keys["stack"][1] == keys["leave-one-out"][2]
+
+
+def test_rows_that_differ_in_inference_share_their_trainings(tmp_path):
+    plan = plan_of(tmp_path, tricks=["label_smoothing", SHIFTS], seeds=3)
+    assert plan.rows[1].key == plan.rows[2].key
+    assert plan.rows[1].inference != plan.rows[2].inference
+    trainings = plan.trainings(RunStore(tmp_path))
+    assert len(trainings) == 6
+    assert {len(training.inferences) for training in trainings} == {1, 2}
+
+
+def test_rows_that_differ_in_an_observer_share_a_training_that_has_it(tmp_path):
+    watch = {"watch": {"add": {"trainer.callbacks": {"class_path": "callbacks.CostMonitor"}}}}
+    warm = {"linear_warmup": {"epochs": 1}}
+    plan = plan_of(tmp_path, tricks=[watch, warm])
+    assert plan.rows[0].key == plan.rows[1].key != plan.rows[2].key
+    (training,) = {training.key: training for training in plan.trainings(RunStore(tmp_path), rows=[0])}.values()
+    assert [callback["class_path"] for callback in training.recipe["trainer"]["callbacks"]] == ["callbacks.CostMonitor"]
+
+
+def test_the_key_holds_what_decides_the_weights_and_nothing_else():
+    key = training_key(digits_recipe())
+    assert training_key(digits_recipe(trainer__enable_progress_bar=False)) == key
+    assert training_key({**digits_recipe(), "seed_everything": 7}) == key
+    changed = [
+        digits_recipe(trainer__max_epochs=3),
+        digits_recipe(model__optimizer__lr=0.2),
+        digits_recipe(data__labels_per_class=5),
+        digits_recipe(trainer__precision="bf16-mixed"),
+    ]
+    assert len({key, *(training_key(recipe) for recipe in changed)}) == 5
+
+
+def test_the_key_holds_the_content_of_the_data_set(monkeypatch):
+    from datamodules import Digits
+
+    before = training_key(digits_recipe(data__eval_batch_size=100))
+    monkeypatch.setattr(Digits, "fingerprint", lambda self: "another")
+    assert training_key(digits_recipe(data__eval_batch_size=101)) != before
+
+
+def test_an_inference_is_named_by_its_weights_and_a_hash_of_the_rest():
+    assert inference_name({"weights": "last", "views": None}) == "last"
+    one, other = (inference_name({"weights": "last", "views": {"padding": padding}}) for padding in (1, 2))
+    assert one.startswith("last-")
+    assert one != other
+
+
+def test_a_plugin_brings_tricks_and_classes_and_its_code_belongs_to_the_key(tmp_path):
+    plugin = tmp_path / "my_tricks_for_a_test.py"
+    plugin.write_text(OWN_CODE)
+    plan = plan_of(tmp_path, plugins=[plugin.name], tricks=["my_loss"])
+    assert plan.rows[1].text == "Use a loss of my own."
+    from ablations import keys
+
+    before = plan.rows[1].key
+    plugin.write_text(OWN_CODE + "\n# changed\n")
+    keys._user_code.cache_clear()
+    again = plan_of(tmp_path, plugins=[plugin.name], tricks=["my_loss"])
+    assert again.rows[1].key != before
+    assert again.rows[0].key == plan.rows[0].key
+
+
+def test_an_inline_trick_edits_with_every_verb(tmp_path):
+    inline = {
+        "mine": {
+            "text": "All verbs at once.",
+            "set": {"model.network.width": 8},
+            "swap": {"model.optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}},
+            "add": {"trainer.callbacks": {"class_path": "callbacks.CostMonitor"}},
+            "edit": {"LinearWarmup": {"epochs": 0.5}},
+            "revises": ["trainer.callbacks.LinearWarmup.epochs"],
+        }
+    }
+    plan = plan_of(tmp_path, tricks=[{"linear_warmup": {"epochs": 1}}, inline])
+    assert plan.rows[2].text == "All verbs at once."
+    assert [change.path for change in row_changes(plan, plan.rows[2])] == [
+        "trainer.callbacks.LinearWarmup.epochs",
+        "trainer.callbacks.CostMonitor",
+        "model.network.width",
+        "model.optimizer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tricks": ["label_smothing"]}, "there is no trick 'label_smothing'. Did you mean 'label_smoothing'?"),
+        ({"tricks": ["label_smoothing", {"again": {"set": {"model.loss.label_smoothing": 0.2}}}]}, "both set"),
+        ({"tricks": [{"label_smoothing": {"epsilon": 0.0}}]}, "'label_smoothing' changes nothing"),
+        ({"tricks": [{"label_smoothing": {"epsilno": 0.2}}]}, "Its arguments are: epsilon: float = 0.1"),
+        ({"tricks": [{"label_smoothing": {"epsilon": "much"}}]}, "model.loss.label_smoothing: must be float, not"),
+        ({"tricks": [{"mixup": {"set": {"data.normalize": True}}}]}, "has the name of a registered trick"),
+        ({"tricks": [{"bad": {"set": {"model.netwrk.width": 8}}}]}, "model has no 'netwrk'. Did you mean 'network'?"),
+        ({"tricks": [{"bad": {"swap": {"model.loss": {"class_path": "torch.nn.Nothing"}}}}]}, "cannot be imported"),
+        ({"tricks": [{"bad": {"swap": {"model.loss": 3}}}]}, "needs a component"),
+        ({"set": {"trainer.max_epoch": 2}}, "trainer has no 'max_epoch'. Did you mean 'max_epochs'?"),
+        ({"set": {"trainer.max_epochs": "many"}}, "trainer.max_epochs: must be int, not many"),
+        ({"base": "nothing"}, "cannot be read"),
+        ({"plugins": ["nothing.py"]}, "does not exist"),
+        ({"set": {"data.labels_per_class": 1000}}, "labels_per_class"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_anything_trains(tmp_path, changes, says):
+    assert says in problems(tmp_path, **changes)
+
+
+def test_a_trick_for_another_task_is_refused(tmp_path, monkeypatch):
+    only_boxes = Trick("only_boxes", frozenset({"detection"}), lambda recipe: None)
+    monkeypatch.setattr("ablations.planner.tricks", lambda: {"only_boxes": only_boxes})
+    assert "is for detection, not for classification" in problems(tmp_path, tricks=["only_boxes"])
+
+
+def test_all_problems_of_the_tricks_are_told_at_once(tmp_path):
+    text = problems(tmp_path, tricks=["nothing", {"label_smoothing": {"epsilon": 0.0}}, "zero_gama"])
+    assert text.startswith("3 problems:")
+
+
+def test_a_trick_that_declares_what_it_revises_may_set_it_again(tmp_path):
+    again = {"again": {"set": {"model.loss.label_smoothing": 0.2}, "revises": "model.loss.label_smoothing"}}
+    plan = plan_of(tmp_path, tricks=["label_smoothing", again])
+    assert plan.rows[2].recipe["model"]["init_args"]["loss"]["init_args"]["label_smoothing"] == 0.2
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "bases").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_misspelt_argument_anywhere_in_a_base_is_named(path):
+    config = yaml.safe_load(path.read_text())
+    config["model"]["init_args"]["network"]["init_args"]["widht"] = 8
+    with pytest.raises(ValueError, match=r"model.network: .* has no argument 'widht'. Did you mean 'width'\?"):
+        resolve(config)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda c: c.update(modle=1), "no section 'modle'.*Did you mean 'model'"),
+        (lambda c: c.pop("model"), "'model' must be a component"),
+        (lambda c: c.update(seed_everything=-1), "'seed_everything' must be a whole number"),
+        (lambda c: c["trainer"].update(max_epoch=3), "has no argument 'max_epoch'. Did you mean 'max_epochs'"),
+        (lambda c: c["data"].update(class_path="datamodules.Digit"), "datamodules.Digit cannot be imported"),
+        (lambda c: c["data"]["init_args"].update(batch_size="x"), "data.batch_size: must be int, not x"),
+        (lambda c: c["model"]["init_args"].pop("loss"), "loss"),
+        (lambda c: c["model"]["init_args"]["optimizer"]["init_args"].update(momentm=1), "Did you mean 'momentum'"),
+        (lambda c: c["inference"].update(vews=None), "Did you mean 'views'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_place(edit, says):
+    config = yaml.safe_load((HERE / "bases" / "digits.yaml").read_text())
+    edit(config)
+    with pytest.raises(ValueError, match=says):
+        resolve(config)
+
+
+def test_resolving_an_edit_alone_gives_what_resolving_all_gives():
+    before = digits_recipe()
+    edits = [
+        lambda r: r.set("model.loss.label_smoothing", 0.1),
+        lambda r: r.set("model.optimizer.lr", 1),
+        lambda r: r.set("trainer.max_epochs", 5),
+        lambda r: r.swap("model.schedule", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+        lambda r: r.add("trainer.callbacks", "callbacks.LinearWarmup"),
+        lambda r: r.add("data.transforms", "datamodules.BatchRandomCrop", padding=1),
+        lambda r: r.swap("inference.views", "lit_modules.inference.CornerCropViews"),
+    ]
+    for count in range(1, len(edits) + 1):
+        for chosen in itertools.combinations(edits, count) if count in (1, len(edits)) else ():
+            recipe = Recipe(before)
+            for edit in chosen:
+                edit(recipe)
+            assert resolve_edits(before, recipe.config) == resolve(recipe.config)
+
+
+def test_rows_are_what_ablate_fit_reads(tmp_path):
+    for name in ("digits",):
+        for row in load_plan(find_study(name)).rows:
+            assert resolve(yaml.safe_load(yaml.safe_dump(row.recipe))) == row.recipe
