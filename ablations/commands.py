@@ -1,9 +1,11 @@
 """What the verbs of the command line do."""
 
 import argparse
+import contextlib
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,7 @@ def run_command(options: argparse.Namespace) -> int:
     waiting = [training for training in trainings if not training.is_done()]
     _say_corrupt(trainings)
     err.print(f"{len(trainings) - len(waiting)} of {len(trainings)} trainings are in {store.path} already.")
-    jobs = min(options.jobs or default_jobs(gpus), max(1, len(waiting)))
+    jobs = options.jobs or default_jobs(gpus)
     events = run_inline(waiting) if options.executor == "inline" else run_local(waiting, jobs, gpus)
     progress = StudyProgress(plan, trainings, waiting, err)
     try:
@@ -140,13 +142,15 @@ def fit_command(options: argparse.Namespace) -> int:
     from ablations.training import run_and_record
 
     training = single_training(options.recipe, _settings(options.set), options.seed, _store(options))
+    training = replace(training, show_progress=err.is_terminal)
     make_writable(training.folder)
     folder = RunFolder(training.folder)
     if training.is_done():
         err.print(f"This training is done already; its scores are in {folder.path}.", soft_wrap=True)
     else:
         try:
-            run_and_record(training)
+            with contextlib.redirect_stdout(sys.stderr):  # Lightning's progress bar; the scores are the output
+                run_and_record(training)
         except SystemExit:
             err.print(f"The training failed: {folder.status().get('reason')}", style="red", markup=False)
             return 1

@@ -60,9 +60,7 @@ def build(config: dict[str, Any]) -> Parts:
 def build_data(section: dict[str, Any]) -> L.LightningDataModule:
     """Build the DataModule of a resolved `data` section."""
     parser = _section_parser("data")
-    built: L.LightningDataModule = parser.instantiate(parser.parse_object({"data": copy.deepcopy(section)}))[
-        "data"
-    ]
+    built: L.LightningDataModule = parser.instantiate(parser.parse_object({"data": copy.deepcopy(section)}))["data"]
     return built
 
 

@@ -265,5 +265,4 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         folder=store.folder(key, chosen).path,
         plugins=plugins,
         code=code_version(),
-        show_progress=True,
     )

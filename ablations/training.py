@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import traceback
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def run_and_record(training: Training, threads: int | None = None) -> None:
     Raises:
         SystemExit: with 1, if the training failed.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and other products
+    warnings.filterwarnings("ignore", message="`isinstance.treespec, LeafSpec.`", category=FutureWarning)
     if threads is not None:
         torch.set_num_threads(threads)
     try:
@@ -121,9 +124,8 @@ def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
         EpochCheckpoint(folder.checkpoint, training.checkpoint_seconds),
     ]
     arguments["default_root_dir"] = str(folder.path)
-    for name in ("logger", "enable_progress_bar", "enable_model_summary"):
-        if arguments.get(name) is None:
-            arguments[name] = training.show_progress if name != "logger" else False
+    shown = {"logger": False, "enable_progress_bar": training.show_progress, "enable_model_summary": False}
+    arguments |= {name: value for name, value in shown.items() if arguments.get(name) is None}
     trainer = L.Trainer(**arguments)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted or trainer.received_sigterm:

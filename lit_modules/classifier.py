@@ -183,7 +183,7 @@ class LitClassifier(L.LightningModule):
         if self.inference.views is None:
             return self(images)
         log_probabilities = torch.stack([self(view).log_softmax(1) for view in self.inference.views(images)])
-        return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
+        return log_probabilities.logsumexp(0)  # the log of their sum: softmax divides by the number of views
 
     def _count_total_steps(self) -> int:
         """Return the optimizer steps of the whole run, as the trainer's settings and the length of the data say."""
@@ -206,8 +206,8 @@ class LitClassifier(L.LightningModule):
 
 
 def _make_accuracy() -> MulticlassAccuracy:
-    # Validating arguments would wait for the device on every batch. A micro average needs no number of classes.
-    return MulticlassAccuracy(average="micro", validate_args=False)
+    # A micro average needs no number of classes, and without it torchmetrics checks no values: no wait for the device.
+    return MulticlassAccuracy(average="micro")
 
 
 def _to_labels(targets: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ def default_jobs(gpus: int) -> int:
 def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[Event]:
     """Run trainings in worker processes and say when each starts and ends.
 
-    The cores are divided among the jobs; with GPUs, each job has one. When the caller stops asking, whatever still
+    The cores are divided among the jobs, however few trainings are left, since the number of threads decides a result's
+    last digits; with GPUs, each job has one. When the caller stops asking, whatever still
     runs is killed: a training goes on from its last checkpoint, or begins anew, the next time.
 
     Args:

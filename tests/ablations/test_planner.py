@@ -52,7 +52,10 @@ def test_each_row_of_a_stack_adds_one_trick_to_the_row_before(tmp_path):
 
 def test_one_at_a_time_compares_every_row_with_the_base(tmp_path):
     plan = plan_of(tmp_path, mode="one-at-a-time")
-    assert [(row.name, row.compared_to) for row in plan.rows[1:]] == [("+ cosine_schedule", 0), ("+ label_smoothing", 0)]
+    assert [(row.name, row.compared_to) for row in plan.rows[1:]] == [
+        ("+ cosine_schedule", 0),
+        ("+ label_smoothing", 0),
+    ]
     assert [change.path for change in row_changes(plan, plan.rows[2])] == ["model.loss.label_smoothing"]
 
 

@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from lightning.pytorch.trainer.connectors import data_connector
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -327,7 +328,9 @@ def test_without_a_trainer_batches_are_prepared_as_for_evaluation() -> None:
 # --- under the trainer and in YAML
 
 
-def test_all_stages_of_a_trainer_run_without_a_warning() -> None:
+def test_all_stages_of_a_trainer_run_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With cores to spare, Lightning advises to add workers.
+    monkeypatch.setattr(data_connector, "suggested_max_num_workers", lambda devices: 8)
     model, trainer, data = Recorder(), make_trainer(), Digits(batch_size=25, transforms=[BatchRandomCrop(padding=1)])
     trainer.fit(model, data)
     trainer.validate(model, data, verbose=False)

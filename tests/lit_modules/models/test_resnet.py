@@ -53,14 +53,15 @@ def test_torchvision_weights_load_and_give_the_same_outputs(
     torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
 
+@pytest.mark.parametrize("zero_gamma", [False, True])
 @TORCHVISION_TWINS
 def test_initial_weights_are_those_of_torchvision_for_the_same_seed(
-    reference: Callable[[], nn.Module], arguments: dict[str, Any]
+    reference: Callable[..., nn.Module], arguments: dict[str, Any], zero_gamma: bool
 ) -> None:
     torch.manual_seed(0)
-    theirs = reference().state_dict()
+    theirs = reference(zero_init_residual=zero_gamma).state_dict()
     torch.manual_seed(0)
-    ours = ResNet(**arguments).state_dict()
+    ours = ResNet(**arguments, zero_gamma=zero_gamma).state_dict()
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

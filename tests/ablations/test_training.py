@@ -1,0 +1,222 @@
+import csv
+import logging
+import shutil
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ablations.plan import Training
+from ablations.scoring import score_weights
+from ablations.store import RunFolder
+from ablations.training import _build, failure_reason, run_and_record, run_training
+from lit_modules import DivergedError
+from lit_modules.inference import Inference
+from tests.helpers.recipes import digits_recipe
+
+PLAIN = {"last": {"weights": "last", "views": None}}
+SHIFTED = {
+    "last-shifted": {
+        "weights": "last",
+        "views": {"class_path": "lit_modules.inference.CornerCropViews", "init_args": {"padding": 1}},
+    }
+}
+
+
+def training(folder, seed=0, inferences=PLAIN, **settings):
+    return Training("key", seed, digits_recipe(**settings), dict(inferences), folder, checkpoint_seconds=0)
+
+
+def weights(folder):
+    return load_file(RunFolder(folder).weights("last"))
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run_training(training(folder, inferences={**PLAIN, **SHIFTED}))
+    return folder
+
+
+def test_a_training_leaves_everything_in_its_folder(finished):
+    folder = RunFolder(finished)
+    result = folder.result()
+    assert result is not None
+    assert result["seed"] == 0
+    assert result["parameters"] == sum(t.numel() for name, t in weights(finished).items() if is_parameter(name))
+    assert folder.status()["state"] == "done"
+    with folder.metrics.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert float(rows[-1]["train/loss"]) > 0
+    assert not folder.checkpoint.exists()
+    assert {path.name for path in finished.iterdir()} == {
+        "lock", "metrics.csv", "predictions", "recipe.yaml", "result.json", "scores", "status.json", "weights",
+    }  # fmt: skip
+
+
+def is_parameter(name):
+    return not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+@pytest.mark.parametrize("inference", ["last", "last-shifted"])
+def test_the_stored_accuracy_is_that_of_the_stored_predictions(finished, inference):
+    predictions = np.load(RunFolder(finished).predictions(inference))
+    accuracy = (predictions["probabilities"].argmax(1) == predictions["targets"]).mean()
+    assert RunFolder(finished).score(inference)["test/accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(finished, tmp_path):
+    run_training(training(tmp_path / "again"))
+    run_training(training(tmp_path / "other", seed=1))
+    assert_same_weights(weights(tmp_path / "again"), weights(finished))
+    assert not torch.equal(
+        weights(tmp_path / "other")["network.conv1.weight"], weights(finished)["network.conv1.weight"]
+    )
+
+
+def test_a_score_that_is_asked_for_later_comes_from_the_stored_weights(finished, tmp_path, monkeypatch):
+    run_training(training(tmp_path))
+    monkeypatch.setattr(L.Trainer, "fit", lambda *arguments, **names: pytest.fail("it trains again"))
+    run_training(training(tmp_path, inferences={**PLAIN, **SHIFTED}))
+    assert RunFolder(tmp_path).score("last-shifted") == RunFolder(finished).score("last-shifted")
+
+
+def test_a_finished_training_is_not_touched(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != "lock"}
+    run_training(training(finished, inferences={**PLAIN, **SHIFTED}))
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != "lock"}
+    assert after == before
+
+
+class StopAt(L.Callback):
+    """Raises at the start of an epoch, as a process that is killed there would end."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and batch_idx == 1:
+            raise RuntimeError("stopped")
+
+
+def interrupted(folder, epoch, **settings):
+    recipe = digits_recipe(**settings)
+    recipe["trainer"]["callbacks"] = [
+        *(recipe["trainer"]["callbacks"] or []),
+        {"class_path": f"{__name__}.StopAt", "init_args": {"epoch": epoch}},
+    ]
+    with pytest.raises(RuntimeError, match="stopped"):
+        run_training(Training("key", 0, recipe, dict(PLAIN), folder, checkpoint_seconds=0))
+
+
+LONG = {
+    "trainer__max_epochs": 4,
+    "model__network__dropout": 0.5,
+    "model__schedule": {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"eta_min": 0.0}},
+    "trainer__callbacks": [{"class_path": "callbacks.LinearWarmup", "init_args": {"epochs": 1.5}}],
+    "data__transforms": [{"class_path": "datamodules.BatchRandomCrop", "init_args": {"padding": 1}}],
+    "data__mixes": [
+        {
+            "class_path": "torchvision.transforms.v2.MixUp",
+            "init_args": {"alpha": 0.2, "num_classes": 10, "labels_getter": "default"},
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_training(training(folder, **LONG))
+    return folder
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2, 3])
+def test_an_interrupted_training_ends_as_one_that_never_was(undisturbed, tmp_path, epoch, caplog):
+    interrupted(tmp_path, epoch, **LONG)
+    assert RunFolder(tmp_path).checkpoint.exists() == (epoch > 0)
+    with caplog.at_level(logging.WARNING):
+        run_training(training(tmp_path, **LONG))
+    assert ("going on from" in caplog.text) == (epoch > 0)
+    assert_same_weights(weights(tmp_path), weights(undisturbed))
+    assert RunFolder(tmp_path).metrics.read_text() == RunFolder(undisturbed).metrics.read_text()
+    assert RunFolder(tmp_path).score("last") == RunFolder(undisturbed).score("last")
+
+
+def test_a_checkpoint_that_cannot_be_read_starts_the_training_anew_and_says_so(undisturbed, tmp_path, caplog):
+    interrupted(tmp_path, 2, **LONG)
+    checkpoint = RunFolder(tmp_path).checkpoint
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with caplog.at_level(logging.WARNING):
+        run_training(training(tmp_path, **LONG))
+    assert "cannot be read" in caplog.text
+    assert_same_weights(weights(tmp_path), weights(undisturbed))
+
+
+@pytest.mark.parametrize("name", ["result.json", "scores/last.json", "weights/last.safetensors"])
+def test_a_corrupt_file_is_made_again_and_said_so(finished, tmp_path, name, caplog):
+    shutil.copytree(finished, tmp_path / "copy")
+    (tmp_path / "copy" / name).write_bytes(b"{")
+    if name.startswith("weights"):
+        (tmp_path / "copy" / "scores" / "last.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        run_training(training(tmp_path / "copy"))
+    assert f"{name} cannot be read" in caplog.text
+    assert RunFolder(tmp_path / "copy").score("last") == RunFolder(finished).score("last")
+    assert RunFolder(tmp_path / "copy").result() is not None
+
+
+def test_a_training_that_diverges_is_recorded_with_its_epoch(tmp_path):
+    with pytest.raises(SystemExit):
+        run_and_record(training(tmp_path, model__optimizer__lr=1e20))
+    status = RunFolder(tmp_path).status()
+    assert status["state"] == "failed"
+    assert "diverged" in status["reason"]
+    assert RunFolder(tmp_path).result() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (RuntimeError("\nfirst\nsecond"), "RuntimeError: first"),
+        (KeyError(), "KeyError"),
+        (DivergedError(3, float("nan")), "diverged"),
+    ],
+)
+def test_a_failure_is_told_in_one_line(error, says):
+    assert says in failure_reason(error)
+    assert "\n" not in failure_reason(error)
+
+
+def test_scoring_counts_the_operations_of_one_image(finished):
+    parts = _build(training(finished))
+    plain = score_weights(parts, RunFolder(finished).weights("last"), Inference())
+    network = parts.module.network
+    counted = 0
+
+    def count(module, inputs, output):
+        nonlocal counted
+        weight = module.weight
+        counted += 2 * weight[0].numel() * output[0].numel()
+
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
+    ]
+    network(torch.zeros(1, 1, 8, 8))
+    for hook in hooks:
+        hook.remove()
+    assert plain.costs["flops_per_image"] == counted
