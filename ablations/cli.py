@@ -5,11 +5,12 @@ user's mistake, 130 stopped with Ctrl-C.
 """
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from ablations import commands
+from ablations import workers
 from ablations.errors import UserError
 from ablations.registry import TASKS
 from ablations.study import MODES
@@ -19,11 +20,20 @@ from ablations.study_file import packaged_studies
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
+    if options.verb in ("plan", "run", "show"):
+        workers.start_server()  # it imports torch while this process imports pandas
+    commands = importlib.import_module("ablations.commands")
     try:
-        return int(options.command(options))
+        return int(getattr(commands, f"{options.verb}_command")(options))
     except UserError as error:
         commands.err.print(f"ablate: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        commands.err.print(
+            f"ablate: {where}{error.strerror or error}. Everything that was finished is kept.", style="red"
+        )
+        return 1
     except KeyboardInterrupt:
         commands.err.print("Stopped. Everything that was finished is kept; the same command goes on from there.")
         return 130
@@ -45,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=_Parser)
     study_help = f"a study file, or one that comes along: {', '.join(packaged_studies())}"
 
-    def verb(name: str, command: Any, text: str, example: str) -> argparse.ArgumentParser:
+    def verb(name: str, text: str, example: str) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=text, description=text, epilog=f"Example: {example}")
-        added.set_defaults(command=command)
+        added.set_defaults(verb=name)
         return added
 
     def add_study(added: argparse.ArgumentParser) -> None:
@@ -70,14 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1, instead of the study's")
         add_settings(added)
 
-    listing = verb("tricks", commands.tricks_command, "List the tricks.", "ablate tricks --task classification")
+    listing = verb("tricks", "List the tricks.", "ablate tricks --task classification")
     listing.add_argument("--task", choices=TASKS, help="only those for one task")
-    plan = verb(
-        "plan", commands.plan_command, "Print the rows and trainings of a study; trains nothing.", "ablate plan digits"
-    )
+    plan = verb("plan", "Print the rows and trainings of a study; trains nothing.", "ablate plan digits")
     run = verb(
         "run",
-        commands.run_command,
         "Train what a study still needs and print its table.",
         "ablate run digits --seeds 5",
     )
@@ -91,16 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         "--executor", choices=("local", "inline"), default="local", help="processes (default), or this one, to debug"
     )
     run.add_argument("--replace", action="store_true", help="replace the table of another version of the study")
-    show = verb("show", commands.show_command, "Print what a row changes.", "ablate show digits label_smoothing")
+    show = verb("show", "Print what a row changes.", "ablate show digits label_smoothing")
     add_plan(show)
     show.add_argument("row", metavar="ROW", help="the row's number or trick")
-    table = verb(
-        "table", commands.table_command, "Print the table of a study from what is stored.", "ablate table digits"
-    )
+    table = verb("table", "Print the table of a study from what is stored.", "ablate table digits")
     add_study(table)
-    fit = verb(
-        "fit", commands.fit_command, "Train one recipe.", "ablate fit results/digits/recipes/00-base.yaml --seed 3"
-    )
+    fit = verb("fit", "Train one recipe.", "ablate fit results/digits/recipes/00-base.yaml --seed 3")
     fit.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file")
     fit.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's seed_everything")
     add_settings(fit)

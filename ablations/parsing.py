@@ -16,10 +16,13 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, OptimizerCallable
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError, did_you_mean
 from ablations.recipe import SECTIONS, changes, is_component, locate
+from lit_modules import ScheduleCallable
 from lit_modules.inference import Inference
 
 
@@ -87,8 +90,8 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
 def resolve_edits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return `after` resolved, knowing that `before` is resolved and that a few edits lie between them.
 
-    Only the innermost component around each edit is parsed again; when it does not stand alone (an optimizer without
-    its parameters), the whole section is.
+    Only the innermost component around each edit is parsed again; when there is none, or it does not stand alone, the
+    whole section is.
 
     Raises:
         RecipeError: as `resolve`.
@@ -133,6 +136,10 @@ def _resolve_alone(component: str) -> str | None:
 @functools.cache
 def _component_parser(cls: type) -> LightningArgumentParser:
     parser = LightningArgumentParser(exit_on_error=False)
+    for made_later, slot in ((Optimizer, OptimizerCallable), (LRScheduler, ScheduleCallable)):
+        if issubclass(cls, made_later):
+            parser.add_argument("--component", type=slot, required=True)
+            return parser
     parser.add_subclass_arguments(cls, "component", required=True)
     return parser
 

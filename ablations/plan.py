@@ -21,6 +21,7 @@ class Row:
         compared_to: the row that its gain is measured from.
         sign: 1 if this row has the trick and the other has not, -1 if it is the other way round.
         recipe: the resolved recipe, with the first seed.
+        definition: a hash of what the user wrote to make this row.
         key: the key of its trainings.
         inference: the name of its inference setting.
         published: the published gain, if the study gives one.
@@ -34,6 +35,7 @@ class Row:
     compared_to: int | None
     sign: int
     recipe: dict[str, Any]
+    definition: str
     key: str = ""
     inference: str = ""
     published: float | None = None

@@ -4,6 +4,8 @@ This is where a study is refused: an edit that changes nothing, two tricks that 
 task, whatever LightningCLI's parser refuses. All problems are collected before anything trains.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,15 @@ from ablations.yaml_file import read_mapping
 
 @dataclass
 class _Draft:
-    """A row while it is made: a recipe, and which trick set which path in it."""
+    """A row while it is made: a recipe, which trick set which path in it, and all that the user wrote to get there."""
 
     recipe: dict[str, Any]
+    written: tuple[Any, ...]
     owners: dict[str, str] = field(default_factory=dict)
+
+    def definition(self) -> str:
+        """A hash of what the user wrote; unlike the recipe, it does not change with a library's defaults."""
+        return hashlib.sha256(json.dumps(self.written, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def make_plan(study: Study) -> Plan:
@@ -78,11 +85,12 @@ class _Planner:
 
     def _base(self) -> _Draft | None:
         try:
-            resolved = resolve(read_mapping(self.study.base, "base recipe"))
+            written = read_mapping(self.study.base, "base recipe")
+            resolved = resolve(written)
             recipe = Recipe(resolved)
             for path, value in self.study.settings.items():
                 recipe.set(path, value)
-            return _Draft(resolve_edits(resolved, recipe.config))
+            return _Draft(resolve_edits(resolved, recipe.config), (written, self.study.settings))
         except StudyError as error:
             self.problems += error.problems
         except RecipeError as error:
@@ -115,7 +123,7 @@ class _Planner:
                         f"Drop one, or declare revises=({change.path!r},) on {use.name!r}."
                     )
             owners[change.path] = use.name
-        return _Draft(edited, owners)
+        return _Draft(edited, (*draft.written, use.name, use.arguments, use.inline), owners)
 
     def _stack(self, base: _Draft) -> list[Row]:
         rows, draft = [self._first_row(base, "base", "The base recipe, every trick off.")], base
@@ -149,7 +157,7 @@ class _Planner:
         return rows
 
     def _first_row(self, draft: _Draft, name: str, text: str) -> Row:
-        return Row(0, name, text, None, None, 1, self._seeded(draft))
+        return Row(0, name, text, None, None, 1, self._seeded(draft), draft.definition())
 
     def _row(
         self, index: int, name: str, use: TrickUse, trick: Trick, draft: _Draft, compared_to: int, sign: int = 1
@@ -159,8 +167,18 @@ class _Planner:
         published = reference.gains.get(use.name) if reference else None
         unconfirmed = bool(reference and use.name in reference.unconfirmed)
         text = f"Without: {text[:1].lower()}{text[1:]}" if sign < 0 else text
-        recipe = self._seeded(draft)
-        return Row(index, name, text, use.name, compared_to, sign, recipe, published=published, unconfirmed=unconfirmed)
+        return Row(
+            index=index,
+            name=name,
+            text=text,
+            trick=use.name,
+            compared_to=compared_to,
+            sign=sign,
+            recipe=self._seeded(draft),
+            definition=draft.definition(),
+            published=published,
+            unconfirmed=unconfirmed,
+        )
 
     def _seeded(self, draft: _Draft) -> dict[str, Any]:
         return {**draft.recipe, "seed_everything": self.study.seeds[0]}

@@ -42,8 +42,8 @@ def check_unchanged(folder: Path, plan: Plan) -> None:
     stored = read_study_record(folder)
     if stored is None:
         return
-    new = {(row.name, row.key, row.inference) for row in plan.rows}
-    changed = [row["name"] for row in stored["rows"] if (row["name"], row["key"], row["inference"]) not in new]
+    new = {(row.name, row.definition) for row in plan.rows}
+    changed = [row["name"] for row in stored["rows"] if (row["name"], row.get("definition")) not in new]
     if changed:
         raise StoreError(
             f"{folder} holds the table of another version of this study: {_few(changed)} would change or go. Add "
@@ -146,7 +146,7 @@ _SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
 
 
 def _row_record(row: Row) -> dict[str, Any]:
-    names = ("index", "name", "text", "trick", "compared_to", "sign", "published", "key", "inference")
+    names = ("index", "name", "text", "trick", "compared_to", "sign", "published", "definition", "key", "inference")
     return {**{name: getattr(row, name) for name in names}, "published_unconfirmed": row.unconfirmed}
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -29,6 +30,12 @@ def context() -> ForkServerContext:
     chosen = multiprocessing.get_context("forkserver")
     chosen.set_forkserver_preload(PRELOAD)
     return chosen
+
+
+def start_server() -> None:
+    """Start the server without waiting for it, before the first worker is asked for."""
+    context()
+    forkserver.ensure_running()
 
 
 def call(function: Callable[..., Result], *arguments: Any) -> Result:

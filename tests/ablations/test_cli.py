@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -112,12 +113,22 @@ def test_a_changed_study_does_not_overwrite_its_table_unless_told(finished, abla
     assert (folder / "results/small/table.md").read_bytes() == before
 
 
+def test_more_tricks_and_more_seeds_are_no_other_study(finished, ablate, tmp_path):
+    folder, _ = finished
+    more = write_study(tmp_path, tricks=["label_smoothing", {"tta_crops": {"padding": 1}}, "cosine_schedule"])
+    shutil.copytree(folder / "results", tmp_path / "results")
+    code, _, err = ablate("run", more, "--seeds", 1, "--executor", "inline")
+    assert code == 0, err
+    scores = pd.read_csv(tmp_path / "results/small/scores.csv")
+    assert sorted(scores[scores["status"] == "done"]["seed"]) == [0] * 4 + [1] * 3  # finished seeds stay in the table
+
+
 def test_a_corrupt_result_is_named_and_made_again(finished, ablate):
-    folder, done = finished
+    folder, _ = finished
     scores = (folder / "results/small/scores.csv").read_bytes()
     result = next((folder / "results/runs").glob("*/seed-1/result.json"))
     result.write_text('{"seconds": ')
-    code, out, err = ablate("run", folder / "study.yaml", "--results", folder / "results", "--executor", "inline")
+    code, _, err = ablate("run", folder / "study.yaml", "--results", folder / "results", "--executor", "inline")
     assert code == 0
     assert f"{result} cannot be read; it is made again." in err
     assert (folder / "results/small/scores.csv").read_bytes() == scores
@@ -126,7 +137,7 @@ def test_a_corrupt_result_is_named_and_made_again(finished, ablate):
 def test_a_failed_training_stays_in_the_table_and_the_rest_goes_on(ablate, tmp_path):
     explode = {"explode": {"set": {"model.optimizer.lr": 1.0e20}}}
     path = write_study(tmp_path, tricks=[explode], seeds=1)
-    code, out, err = ablate("run", path, "--executor", "inline")
+    code, _, err = ablate("run", path, "--executor", "inline")
     assert code == 1
     assert "failed: + explode, seed 0: The training diverged" in " ".join(err.split())
     table = (tmp_path / "results/small/table.md").read_text()

@@ -27,10 +27,7 @@ def start_ablate(folder, *arguments):
 
 def read_until(stream, finished):
     """Read the study's progress until so many trainings have finished; return whether it got there."""
-    for line in stream:
-        if line.startswith(f"{finished} of "):
-            return True
-    return False
+    return any(line.startswith(f"{finished} of ") for line in stream)
 
 
 def results(folder):

@@ -1,15 +1,17 @@
 import itertools
+import sys
 
 import pytest
 import yaml
 
+from ablations import keys, registry
 from ablations.errors import StudyError
 from ablations.keys import inference_name, training_key
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import row_changes
 from ablations.planner import load_plan
 from ablations.recipe import Recipe
-from ablations.registry import Trick
+from ablations.registry import Trick, tricks
 from ablations.store import RunStore
 from ablations.study_file import HERE, find_study
 from tests.helpers.recipes import digits_recipe, write_study
@@ -121,13 +123,14 @@ def test_an_inference_is_named_by_its_weights_and_a_hash_of_the_rest():
     assert one != other
 
 
-def test_a_plugin_brings_tricks_and_classes_and_its_code_belongs_to_the_key(tmp_path):
+def test_a_plugin_brings_tricks_and_classes_and_its_code_belongs_to_the_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_TRICKS", tricks())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     plugin = tmp_path / "my_tricks_for_a_test.py"
     plugin.write_text(OWN_CODE)
     plan = plan_of(tmp_path, plugins=[plugin.name], tricks=["my_loss"])
     assert plan.rows[1].text == "Use a loss of my own."
-    from ablations import keys
-
     before = plan.rows[1].key
     plugin.write_text(OWN_CODE + "\n# changed\n")
     keys._user_code.cache_clear()

@@ -65,5 +65,5 @@ def test_a_folder_has_one_writer_at_a_time(tmp_path):
 
 def test_a_folder_that_is_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be written: .*Choose another folder with --results"):
+    with pytest.raises(StoreError, match=r"cannot be written: .*Choose another folder with --results"):
         make_writable(tmp_path / "file" / "results")

@@ -1,0 +1,1 @@
+"""Speed and memory, each as a figure with its goal: `python -m tests.benchmarks [NAME ...]`."""

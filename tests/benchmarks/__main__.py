@@ -1,0 +1,35 @@
+"""Measures everything, or what is named, and prints a line each; exits with 1 if a goal is missed."""
+
+import logging
+import sys
+import warnings
+
+from tests.benchmarks import study, training
+
+MEASURES = {
+    "overhead": training.overhead,
+    "throughput": training.throughput,
+    "augmentation": training.augmentation,
+    "plan": study.plan,
+    "table": study.table,
+    "memory": study.memory,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the named measures, or all."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    if unknown := [name for name in names if name not in MEASURES]:
+        print(f"There is no benchmark {unknown[0]!r}; there are {', '.join(MEASURES)}.", file=sys.stderr)
+        return 2
+    met = True
+    for name in names or MEASURES:
+        figure = MEASURES[name]()
+        met = met and figure.is_met()
+        print(figure, flush=True)
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""What the study process costs: planning, tables, memory."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ablations.store import RunFolder, write_json
+from tests.benchmarks.report import Figure, seconds
+from tests.helpers.command_line import environment, run_ablate
+from tests.helpers.recipes import write_study
+
+ROWS, SEEDS = 200, 50
+
+
+def plan() -> Figure:
+    """Wall time of the whole command `ablate plan`, imports included."""
+    settings = [
+        ("model.loss.label_smoothing", 0.001),
+        ("model.optimizer.lr", 0.001),
+        ("model.network.dropout", 0.001),
+        ("trainer.gradient_clip_val", 0.01),
+    ]
+    tricks = []
+    for number in range(ROWS - 1):
+        path, unit = settings[number % len(settings)]
+        tricks.append({f"trick_{number:03}": {"set": {path: unit * (number + 1)}, "revises": path}})
+    with tempfile.TemporaryDirectory() as folder:
+        study = write_study(Path(folder), tricks=tricks, seeds=SEEDS)
+
+        def command() -> None:
+            done = run_ablate(Path(folder), "plan", study)
+            assert f"{ROWS} rows x {SEEDS} seeds" in done.stdout, done.stderr
+
+        command()
+        return Figure(f"ablate plan of {ROWS} rows x {SEEDS} seeds, s", seconds(command), 5, at_most=True)
+
+
+def table() -> Figure:
+    """Wall time of `ablate table` over a store of 10,000 scores."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [
+            {
+                "index": row,
+                "name": f"row {row}",
+                "text": "A row.",
+                "trick": f"trick_{row}" if row else None,
+                "compared_to": row - 1 if row else None,
+                "sign": 1,
+                "published": None,
+                "published_unconfirmed": False,
+                "key": f"key{row}",
+                "inference": "last",
+            }
+            for row in range(ROWS)
+        ]
+        for row in range(ROWS):
+            for seed in range(SEEDS):
+                run = RunFolder(folder / f"results/runs/key{row}/seed-{seed}")
+                (run.path / "scores").mkdir(parents=True)
+                score = {"metrics": {"test/accuracy": (row * 7 + seed * 13) % 100 / 100}, "costs": {}}
+                (run.path / "scores/last.json").write_text(json.dumps(score))
+                (run.path / "result.json").write_text(json.dumps({"seconds": 1.0, "parameters": 1}))
+        study = {
+            "name": "large",
+            "task": "classification",
+            "mode": "stack",
+            "metric": "test/accuracy",
+            "scale": 100.0,
+            "unit": "%",
+            "higher_is_better": True,
+            "seeds": list(range(SEEDS)),
+            "reference": None,
+            "rows": rows,
+            "head": {"command": "", "commit": None, "versions": {}, "hardware": "", "date": ""},
+        }
+        write_json(folder / "results/large/study.json", study)
+
+        def command() -> None:
+            done = run_ablate(folder, "table", "large")
+            assert done.returncode == 0, done.stderr
+
+        command()
+        return Figure(f"{ROWS * SEEDS:,} scores into a table, s", seconds(command), 3, at_most=True)
+
+
+def memory() -> Figure:
+    """Peak resident memory of the process of `ablate run`, its workers left out."""
+    code = (
+        "import sys; from ablations.cli import main; code = main(sys.argv[1:]);"
+        "print(*[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')]); sys.exit(code)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        study = write_study(Path(folder), seeds=4)
+        command = [sys.executable, "-c", code, "run", str(study)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=environment())
+    peak = int(done.stdout.split()[-1]) / 1024
+    return Figure("peak memory of the study process, MB", peak, 600, at_most=True)
