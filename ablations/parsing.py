@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError, did_you_mean
-from ablations.recipe import SECTIONS, changes, is_component, locate
+from ablations.recipe import SECTIONS, Change, changes, is_component, locate
 from lit_modules import ScheduleCallable
 from lit_modules.inference import Inference
 
@@ -49,22 +49,30 @@ def build(config: dict[str, Any]) -> Parts:
     Raises:
         RecipeError: a class refuses its arguments.
     """
-    built: dict[str, Any] = {}
-    for section in ("trainer", "model", "data", "inference"):
-        parser = _section_parser(section)
-        try:
-            namespace = parser.parse_object({section: copy.deepcopy(config.get(section) or {})})
-        except ArgumentError as error:
-            raise RecipeError(_clear_message(section, error)) from None
-        built[section] = parser.instantiate(namespace)[section]
+    built = {section: _build_section(section, config.get(section) or {}) for section in SECTIONS[1:]}
     return Parts(_as_dict(built["trainer"]), built["model"], built["data"], built["inference"])
+
+
+def build_inference(section: dict[str, Any]) -> Inference:
+    """Build what an `inference` section says.
+
+    Raises:
+        RecipeError: a class refuses its arguments.
+    """
+    inference: Inference = _build_section("inference", section)
+    return inference
 
 
 def build_data(section: dict[str, Any]) -> L.LightningDataModule:
     """Build the DataModule of a resolved `data` section."""
-    parser = _section_parser("data")
-    built: L.LightningDataModule = parser.instantiate(parser.parse_object({"data": copy.deepcopy(section)}))["data"]
-    return built
+    datamodule: L.LightningDataModule = _build_section("data", section)
+    return datamodule
+
+
+def prepare() -> None:
+    """Make the parsers, which takes half a second, before the processes that need them are forked."""
+    for section in SECTIONS[1:]:
+        _section_parser(section)
 
 
 def resolve(config: dict[str, Any]) -> dict[str, Any]:
@@ -90,20 +98,34 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
 def resolve_edits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return `after` resolved, knowing that `before` is resolved and that a few edits lie between them.
 
-    Only the innermost component around each edit is parsed again; when there is none, or it does not stand alone, the
-    whole section is.
+    Only the plain argument, or the innermost component around each edit, is parsed again; when there is none, or it
+    does not stand alone, the whole section is.
 
     Raises:
         RecipeError: as `resolve`.
     """
     after = copy.deepcopy(after)
     for change in list(changes(before, after)):
-        if not _resolve_innermost(after, change.path):
+        if not (_resolve_plain(after, change) or _resolve_innermost(after, change.path)):
             section = change.path.partition(".")[0]
             if section not in SECTIONS[1:]:
                 return resolve(after)
             after[section] = _resolve_section(section, after[section] or {})
     return after
+
+
+def _resolve_plain(config: dict[str, Any], change: Change) -> bool:
+    """Resolve a plain argument of the trainer, in place; return whether the change is one."""
+    section, _, name = change.path.partition(".")
+    if section != "trainer" or "." in name or isinstance(change.new, dict | list):
+        return False
+    parser = _section_parser(section)
+    try:
+        namespace = parser.parse_object({section: {name: change.new}}, defaults=False)
+    except ArgumentError as error:
+        raise RecipeError(_clear_message(section, error)) from None
+    config[section][name] = json.loads(_plain(parser, namespace, section))[name]
+    return True
 
 
 def _resolve_innermost(config: dict[str, Any], path: str) -> bool:
@@ -130,7 +152,7 @@ def _resolve_alone(component: str) -> str | None:
         namespace = parser.parse_object({"component": value})
     except (ArgumentError, ImportError, AttributeError, TypeError, ValueError):
         return None  # the section's parser says what is wrong
-    return json.dumps(_plain(parser, namespace)["component"])
+    return _plain(parser, namespace, "component")
 
 
 @functools.cache
@@ -155,7 +177,15 @@ def _resolve_section_text(section: str, value: str) -> str:
         namespace = parser.parse_object({section: json.loads(value)})
     except ArgumentError as error:
         raise RecipeError(_clear_message(section, error)) from None
-    return json.dumps(_plain(parser, namespace)[section])
+    return _plain(parser, namespace, section)
+
+
+def _build_section(section: str, value: dict[str, Any]) -> Any:
+    parser = _section_parser(section)
+    try:
+        return parser.instantiate(parser.parse_object({section: copy.deepcopy(value)}))[section]
+    except ArgumentError as error:
+        raise RecipeError(_clear_message(section, error)) from None
 
 
 @functools.cache
@@ -170,10 +200,13 @@ def _section_parser(section: str) -> LightningArgumentParser:
     return parser
 
 
-def _plain(parser: LightningArgumentParser, namespace: Namespace) -> dict[str, Any]:
-    """Return a parsed namespace as plain data."""
-    data: dict[str, Any] = json.loads(parser.dump(namespace, format="json", skip_unset=False, skip_validation=True))
-    return data
+def _plain(parser: LightningArgumentParser, namespace: Namespace, name: str) -> str:
+    """Return one argument of a parsed namespace as JSON."""
+    try:
+        return json.dumps(namespace.as_dict()[name])
+    except TypeError:  # some value has a type that only the parser can write down
+        text = parser.dump(namespace, format="json", skip_unset=False, skip_validation=True)
+        return json.dumps(json.loads(text)[name])
 
 
 def _as_dict(value: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
-from ablations.parsing import Parts, build
+from ablations.parsing import Parts, build, build_inference
 from ablations.plan import Training
 from ablations.registry import load_plugin
 from ablations.scoring import score_weights
@@ -179,7 +179,7 @@ def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
     for name, section in training.inferences.items():
         if trained_before and folder.score(name) is not None:
             continue
-        inference = build({**training.config(), "inference": section}).inference
+        inference = build_inference(section)
         score = score_weights(parts, folder.weights(inference.weights), inference)
         folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = dict(score.predictions)

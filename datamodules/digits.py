@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from datamodules.images import InMemoryImages
@@ -67,8 +68,6 @@ class Digits(InMemoryDataModule):
         self.split_seed = split_seed
 
     def load(self) -> InMemoryImages:
-        from sklearn.datasets import load_digits  # half a second, which studies of other data are spared
-
         pixels, targets = load_digits(return_X_y=True)
         levels = np.rint(pixels * (255 / 16)).astype(np.uint8)  # the file counts from 0 to 16
         return InMemoryImages(torch.from_numpy(levels).view(-1, 1, 8, 8), torch.from_numpy(targets).long())
