@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 
 class MetricHistory(Checkpoint):
@@ -22,7 +23,8 @@ class MetricHistory(Checkpoint):
         trainer = Trainer(callbacks=[MetricHistory("run/metrics.csv")])
 
     Args:
-        path: the CSV file: columns `epoch`, `step`, `lr` (of the first parameter group) and every logged metric.
+        path: the CSV file: columns `epoch`, `step` (optimizer steps so far), `lr` (that the epoch's last batch was
+            trained with, of the first parameter group) and every logged metric, empty in epochs without it.
     """
 
     observes_only = True
@@ -30,11 +32,28 @@ class MetricHistory(Checkpoint):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._epochs: dict[int, dict[str, float]] = {}
+        self._known: dict[str, Tensor] = {}
+        self._lr: float | Tensor = float("nan")
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit":  # a run that resumes loads its state after this
+            self._epochs, self._known = {}, {}
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.optimizers:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            self._lr = rate.clone() if isinstance(rate, Tensor) else rate  # schedules change tensors in place
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        lr = trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else float("nan")
-        self._epochs[trainer.current_epoch] = {"step": trainer.global_step, "lr": float(lr), **metrics}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if self._is_new(name, value)}
+        self._known = dict(trainer.callback_metrics)
+        self._epochs[trainer.current_epoch] = {"step": trainer.global_step, "lr": float(self._lr), **metrics}
+
+    def _is_new(self, name: str, value: Tensor) -> bool:
+        """Whether it was logged in this epoch; Lightning keeps showing what it got in an earlier one."""
+        return name not in self._known or value.data_ptr() != self._known[name].data_ptr()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._write()
@@ -50,10 +69,12 @@ class MetricHistory(Checkpoint):
 
     @rank_zero_only
     def _write(self) -> None:
-        columns = ["epoch", *dict.fromkeys(name for values in self._epochs.values() for name in values)]
+        columns = dict.fromkeys(["epoch", "step", "lr", *(name for row in self._epochs.values() for name in row)])
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({"epoch": epoch, **values} for epoch, values in sorted(self._epochs.items()))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(text.getvalue(), encoding="utf-8")
+        temporary = self.path.with_name(f"{self.path.name}.part")
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+        temporary.replace(self.path)

@@ -15,6 +15,9 @@ import torch
 class ReseedEachEpoch(L.Callback):
     """Seed Python's, NumPy's and torch's global generators anew at the start of every training epoch.
 
+    The order of the batches follows from this seed too, unless the data loader has a generator of its own. A run that
+    resumes in the middle of an epoch is seeded from the next epoch on.
+
     Example::
 
         trainer = Trainer(callbacks=[ReseedEachEpoch(seed=1)])
@@ -31,6 +34,12 @@ class ReseedEachEpoch(L.Callback):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+        if trainer.current_epoch == 0 or trainer.fit_loop.is_resuming:
+            # Lightning makes the iterator over the batches after this hook, except in the first epoch of a fit. It
+            # draws random numbers, so there it is made again, or the epoch would differ if a run resumed with it.
+            fetcher = trainer.fit_loop._data_fetcher
+            assert fetcher is not None
+            iter(fetcher)
 
 
 def epoch_seed(seed: int, epoch: int, rank: int) -> int:
