@@ -90,7 +90,7 @@ def run_command(options: argparse.Namespace) -> int:
     _say_corrupt(trainings)
     err.print(f"{len(trainings) - len(waiting)} of {len(trainings)} trainings are in {store.path} already.")
     jobs = options.jobs or default_jobs(gpus)
-    events = run_inline(waiting) if options.executor == "inline" else run_local(waiting, jobs, gpus)
+    events = run_inline(waiting, jobs) if options.executor == "inline" else run_local(waiting, jobs, gpus)
     progress = StudyProgress(plan, trainings, waiting, err)
     try:
         _follow(events, progress)
@@ -167,7 +167,9 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, int]:
     read_study(path).override(seeds=options.seeds, mode=options.mode, settings={})  # what is wrong is said at once
     if getattr(options, "jobs", None) is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: at least one training must run at a time.")
-    return workers.call(_plan_and_count_gpus, path, options.seeds, options.mode, _settings(options.set))
+    settings = _settings(options.set)
+    with err.status("Making the plan") if err.is_terminal else contextlib.nullcontext():
+        return workers.call(_plan_and_count_gpus, path, options.seeds, options.mode, settings)
 
 
 def _plan_and_count_gpus(*arguments: Any) -> tuple[Plan, int]:

@@ -68,6 +68,12 @@ def observes_only(callback: dict[str, Any]) -> bool:
     return bool(getattr(_class_of(callback["class_path"]), "observes_only", False))
 
 
+def kept_weights(recipe: dict[str, Any]) -> list[str]:
+    """Return the names of the weights that a training of this recipe leaves behind."""
+    callbacks = recipe["trainer"].get("callbacks") or []
+    return ["last", *filter(None, (getattr(_class_of(item["class_path"]), "provides", None) for item in callbacks))]
+
+
 @functools.cache
 def _fingerprint(data: str) -> str | None:
     """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""

@@ -14,7 +14,7 @@ import torch
 
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.keys import inference_name, observes_only, training_key
+from ablations.keys import inference_name, kept_weights, observes_only, training_key
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training
 from ablations.recipe import Recipe, changes, is_component, overlaps
@@ -23,6 +23,9 @@ from ablations.store import RunStore
 from ablations.study import Study, TrickUse
 from ablations.study_file import read_study
 from ablations.yaml_file import read_mapping
+
+WEIGHTS_FROM = {"ema": "ema", "swa": "swa", "best": "early_stopping", "snapshots": "snapshot_ensemble"}
+"""The tricks that bring weights of these names along."""
 
 
 @dataclass
@@ -61,6 +64,8 @@ class _Planner:
             raise StudyError(*self.problems)
         rows = {"stack": self._stack, "leave-one-out": self._leave_one_out, "one-at-a-time": self._one_at_a_time}
         made = rows[self.study.mode](base)
+        for row in made:
+            self._check_weights(row)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
         return _with_trainings(self.study, made)
@@ -124,6 +129,14 @@ class _Planner:
                     )
             owners[change.path] = use.name
         return _Draft(edited, (*draft.written, use.name, use.arguments, use.inline), owners)
+
+    def _check_weights(self, row: Row) -> None:
+        """Note a row that scores weights which nothing in it keeps."""
+        name, kept = row.recipe["inference"]["weights"], kept_weights(row.recipe)
+        if name not in kept:
+            source = WEIGHTS_FROM.get(name)
+            offer = f" The trick {source!r} brings them along." if source else f" There are: {', '.join(kept)}."
+            self._problem(f"row {row.name!r} scores the weights {name!r}, which nothing in its recipe keeps.{offer}")
 
     def _stack(self, base: _Draft) -> list[Row]:
         rows, draft = [self._first_row(base, "base", "The base recipe, every trick off.")], base
@@ -209,12 +222,23 @@ def _with_trainings(study: Study, rows: list[Row]) -> Plan:
     recipes: dict[str, dict[str, Any]] = {}
     inferences: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
-        key = training_key(row.recipe)
-        name = inference_name(row.recipe["inference"])
+        key, name = training_key(row.recipe), inference_name(row.recipe["inference"])
+        if key in recipes and _observers_collide(recipes[key], row.recipe):
+            key = hashlib.sha256(f"{key}{json.dumps(row.recipe['trainer']['callbacks'])}".encode()).hexdigest()[:16]
         finished.append(replace(row, key=key, inference=name))
         recipes[key] = _with_observers(recipes.get(key, row.recipe), row.recipe)
         inferences.setdefault(key, {})[name] = row.recipe["inference"]
     return Plan(study, tuple(finished), recipes, inferences)
+
+
+def _observers_collide(recipe: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two recipes keep different weights under the same name, so that they cannot share a training."""
+    mine, theirs = (
+        {callback["class_path"]: callback for callback in item["trainer"].get("callbacks") or []}
+        for item in (recipe, other)
+    )
+    both = mine.keys() & theirs.keys()
+    return any(observes_only(mine[path]) and mine[path] != theirs[path] for path in both)
 
 
 def _with_observers(recipe: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Scores stored weights: a fresh trainer tests them, so that nothing of the training is left over."""
 
+import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.parsing import Parts
 from lit_modules.inference import Inference
+from lit_modules.models import ProbabilityEnsemble
 
 SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
 """Arguments of the training's trainer that the scoring's trainer keeps."""
@@ -32,24 +34,33 @@ class Score:
     costs: dict[str, float]
 
 
-def score_weights(parts: Parts, weights: Path, inference: Inference) -> Score:
-    """Test stored weights.
+def score_weights(parts: Parts, weights: list[Path], inference: Inference) -> Score:
+    """Test stored weights; of several, the predictions are averaged.
 
     Args:
         parts: what the recipe built; the module's weights are replaced.
-        weights: a safetensors file of the module's state.
+        weights: safetensors files of the module's state, one for each member.
         inference: how to score.
     """
-    parts.module.load_state_dict(load_file(weights))
-    parts.module.inference = inference  # type: ignore[assignment]  # a LightningModule of ours has it
+    module: Any = parts.module  # a LightningModule of ours: it has a network and an inference
+    network = module.network
+    module.inference = inference
+    members = []
+    for path in weights:
+        module.load_state_dict(load_file(path))
+        members.append(copy.deepcopy(network) if len(weights) > 1 else network)
     counter = _FlopsOfFirstBatch()
     arguments: dict[str, Any] = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
     arguments |= {"devices": 1, "callbacks": [counter], "logger": False, "enable_checkpointing": False}
     trainer = L.Trainer(**arguments, enable_progress_bar=False, enable_model_summary=False)
     started = time.perf_counter()
-    (metrics,) = trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
+    try:
+        module.network = ProbabilityEnsemble(members) if len(members) > 1 else network
+        (metrics,) = trainer.test(module, datamodule=parts.datamodule, verbose=False)
+    finally:
+        module.network = network
     costs = {"flops_per_image": counter.flops_per_image, "seconds": time.perf_counter() - started}
-    predictions = getattr(parts.module, "predictions", {})
+    predictions = getattr(module, "predictions", {})
     return Score(dict(metrics), {name: tensor.numpy() for name, tensor in predictions.items()}, costs)
 
 

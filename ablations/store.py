@@ -49,8 +49,16 @@ class RunFolder:
     def checkpoint(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
 
-    def weights(self, name: str) -> Path:
-        return self.path / "weights" / f"{name}.safetensors"
+    def weights(self, name: str, member: int | None = None) -> Path:
+        """Return the file of stored weights, or of one member of a set of them; members count from 1."""
+        return self.path / "weights" / (f"{name}.safetensors" if member is None else f"{name}-{member}.safetensors")
+
+    def weight_files(self, name: str) -> list[Path]:
+        """Return the files that hold the weights of that name: one, or one for each member; none if there are none."""
+        if self.weights(name).exists():
+            return [self.weights(name)]
+        members = self.weights(name).parent.glob(f"{name}-*.safetensors")
+        return sorted(members, key=lambda path: int(path.stem.rpartition("-")[2]))
 
     def predictions(self, inference: str) -> Path:
         return self.path / "predictions" / f"{inference}.npz"

@@ -11,7 +11,7 @@ import platform
 import shutil
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
 from ablations.parsing import Parts, build, build_inference
 from ablations.plan import Training
 from ablations.registry import load_plugin
-from ablations.scoring import score_weights
+from ablations.scoring import Score, score_weights
 from ablations.store import RunFolder, write_text
 from ablations.yaml_file import dump_yaml
-from callbacks import CostMonitor, EpochCheckpoint, MetricHistory, ReseedEachEpoch
+from callbacks import CostMonitor, EpochCheckpoint, MetricHistory, ReseedEachEpoch, StoredWeights
 from lit_modules import DivergedError
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,9 @@ def run_training(training: Training) -> None:
         folder.write_status("running")
         write_text(folder.recipe, recipe_text(training.config(), training.plugins))
         parts = _build(training)
-        if folder.result() is None or not _weights_can_be_read(folder):
-            costs = _fit(training, parts, folder)
-        else:
-            costs = None
+        costs = (
+            None if folder.result() is not None and _has_weights(training, folder) else _fit(training, parts, folder)
+        )
         _score(training, parts, folder)
         if costs is not None:
             folder.write_result(_result(training, parts, costs))
@@ -130,8 +130,13 @@ def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted or trainer.received_sigterm:
         raise InterruptedTrainingError(f"the training was stopped in epoch {trainer.current_epoch}")
-    folder.weights("last").parent.mkdir(parents=True, exist_ok=True)
-    _save_weights(parts.module, folder.weights("last"))
+    shutil.rmtree(folder.weights("last").parent, ignore_errors=True)
+    _save_weights(parts.module.state_dict(), folder.weights("last"))
+    for callback in arguments["callbacks"]:
+        if isinstance(callback, StoredWeights):
+            states = list(callback.stored_weights(parts.module).values())
+            for member, state in enumerate(states, start=1):
+                _save_weights(state, folder.weights(callback.provides, member if len(states) > 1 else None))
     return costs
 
 
@@ -156,20 +161,28 @@ def _discard_corrupt(folder: RunFolder, inferences: list[str]) -> None:
         path.unlink()
 
 
-def _save_weights(module: L.LightningModule, path: Path) -> None:
-    """Write the module's tensors, in one step; tensors that share memory are stored one by one."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+def _save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors, in one step; those that share memory are stored one by one."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     save_file(tensors, temporary)
     temporary.replace(path)
 
 
-def _weights_can_be_read(folder: RunFolder) -> bool:
-    try:
-        load_file(folder.weights("last"))
-    except (OSError, SafetensorError) as error:
-        log.warning("%s cannot be read (%s); the training is done again.", folder.weights("last"), error)
-        return False
+def _has_weights(training: Training, folder: RunFolder) -> bool:
+    """Return whether the weights that are yet to be scored are stored; if not, say so."""
+    for name in {training.inferences[inference]["weights"] for inference in folder.missing(training.inferences)}:
+        files = folder.weight_files(name)
+        if not files:
+            log.warning("The training was done without keeping the weights %r; it is done again.", name)
+            return False
+        for path in files:
+            try:
+                load_file(path)
+            except (OSError, SafetensorError) as error:
+                log.warning("%s cannot be read (%s); the training is done again.", path, error)
+                return False
     return True
 
 
@@ -180,11 +193,20 @@ def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
         if trained_before and folder.score(name) is not None:
             continue
         inference = build_inference(section)
-        score = score_weights(parts, folder.weights(inference.weights), inference)
-        folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = dict(score.predictions)
-        np.savez_compressed(folder.predictions(name), **arrays)
-        folder.write_score(name, score.metrics, score.costs)
+        files = folder.weight_files(inference.weights)
+        if not files:
+            raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
+        if len(files) > 1:
+            for member, path in enumerate(files, start=1):
+                _write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference))
+        _write_score(folder, name, score_weights(parts, files, inference))
+
+
+def _write_score(folder: RunFolder, name: str, score: Score) -> None:
+    folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = dict(score.predictions)
+    np.savez_compressed(folder.predictions(name), **arrays)
+    folder.write_score(name, score.metrics, score.costs)
 
 
 def _result(training: Training, parts: Parts, costs: CostMonitor) -> dict[str, Any]:

@@ -189,6 +189,7 @@ class BatchNormStatistics(StoredWeights):
     """
 
     observes_only = True
+    provides = "batch_norm"
 
     def __init__(self, batches: int | None = None) -> None:
         super().__init__()

@@ -38,6 +38,7 @@ class BestWeights(StoredWeights):
     """
 
     observes_only = True
+    provides = "best"
 
     def __init__(self, monitor: str = "val/accuracy", mode: Literal["min", "max"] = "max") -> None:
         super().__init__()

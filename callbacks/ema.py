@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.running_average import RunningAverage
-from callbacks.stored_weights import StoredWeights
+from callbacks.stored_weights import StoredWeights, is_trial
 from callbacks.trained_tensors import complete_state, follow_first_rank
 
 
@@ -50,6 +50,7 @@ class EMA(StoredWeights):
     """
 
     observes_only = True
+    provides = "ema"
 
     def __init__(
         self,
@@ -111,7 +112,9 @@ class EMA(StoredWeights):
             self._global_step = trainer.global_step
 
     def _check_length(self, trainer: L.Trainer) -> None:
-        if self.every_n_steps > 1 and 0 < trainer.estimated_stepping_batches < self.every_n_steps:
+        if self.every_n_steps == 1 or is_trial(trainer):
+            return
+        if 0 < trainer.estimated_stepping_batches < self.every_n_steps:
             raise ValueError(
                 f"EMA: every_n_steps={self.every_n_steps}, but the whole run has only "
                 f"{trainer.estimated_stepping_batches} optimizer steps."

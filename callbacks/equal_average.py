@@ -14,7 +14,7 @@ from torch import Tensor
 
 from callbacks.batch_norm_statistics import is_last_epoch, training_statistics
 from callbacks.running_average import RunningAverage
-from callbacks.stored_weights import StoredWeights
+from callbacks.stored_weights import StoredWeights, is_trial
 from callbacks.trained_tensors import batch_statistics, complete_state
 
 
@@ -49,7 +49,7 @@ class EqualAverage(StoredWeights):
     """
 
     observes_only = True
-    _stored_as = "average"
+    provides = "average"
 
     def __init__(
         self, start_fraction: float = 0.75, batch_norm: bool = True, validate_with_average: bool = False
@@ -74,7 +74,7 @@ class EqualAverage(StoredWeights):
 
     def stored_weights(self, pl_module: L.LightningModule) -> dict[str, dict[str, Tensor]]:
         """Return the average as `average`; nothing, if the run ended before the first end of an epoch that counts."""
-        return {self._stored_as: complete_state(pl_module, self.evaluation_weights())} if self._averaged else {}
+        return {self.provides: complete_state(pl_module, self.evaluation_weights())} if self._averaged else {}
 
     def evaluation_weights(self) -> Mapping[str, Tensor]:
         return {**self._average.tensors, **self._statistics} if self._averaged else {}
@@ -135,7 +135,7 @@ class EqualAverage(StoredWeights):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._compute_statistics(trainer, pl_module)
-        if not self._averaged:
+        if not self._averaged and not is_trial(trainer):
             rank_zero_warn(f"{self._name}: the run ended at step {trainer.global_step}, before anything was averaged.")
 
     def _average_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch_over: bool) -> None:
@@ -167,8 +167,8 @@ class EqualAverage(StoredWeights):
         fitting = trainer.state.fn == TrainerFn.FITTING
         if not fitting and self._averaged > self._statistics_of and self.batch_norm and batch_statistics(pl_module):
             rank_zero_warn(
-                f"{self._name}: the checkpoint was saved before the end of its run, so the statistics of its batch "
-                "normalization are averages; those of the averaged weights are computed at the end."
+                f"{self._name}: the average is that of an unfinished run, so the statistics of its batch normalization "
+                "are averages too; those of the averaged weights are computed at the end."
             )
         super()._lend(trainer, pl_module)
 

@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from callbacks.stored_weights import StoredWeights
+from callbacks.stored_weights import StoredWeights, is_trial
 from callbacks.trained_tensors import complete_state, follow_first_rank, trained_buffers, trained_parameters
 
 
@@ -37,6 +37,7 @@ class Snapshots(StoredWeights):
     """
 
     observes_only = True
+    provides = "snapshots"
 
     def __init__(self, cycles: int | None = None, epochs: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -69,6 +70,8 @@ class Snapshots(StoredWeights):
     def _plan(self, trainer: L.Trainer) -> list[int]:
         """Return the numbers of epochs after which to keep the weights."""
         total = trainer.max_epochs
+        if is_trial(trainer):
+            return []
         if total is None or total < 1 or trainer.max_steps != -1:
             raise ValueError(
                 f"Snapshots: the run's length must be given in epochs, but max_epochs={total} and "

@@ -31,6 +31,9 @@ class StoredWeights(L.Callback):
             checkpoint to evaluate that the weights do not belong to.
     """
 
+    provides = ""
+    """The name of the weights that the callback keeps, for whoever scores them."""
+
     def __init__(self, validate_with_average: bool = False) -> None:
         self.validate_with_average = validate_with_average
         self._loan: WeightLoan | None = None
@@ -139,3 +142,8 @@ class StoredWeights(L.Callback):
 
 def _all_of(trainer: L.Trainer) -> list[StoredWeights]:
     return [callback for callback in trainer.callbacks if isinstance(callback, StoredWeights)]  # type: ignore[attr-defined]
+
+
+def is_trial(trainer: L.Trainer) -> bool:
+    """Whether the run is a `fast_dev_run`, too short for what depends on its length."""
+    return bool(getattr(trainer, "fast_dev_run", False))

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from callbacks.equal_average import EqualAverage
+from callbacks.stored_weights import is_trial
 
 
 class SWA(EqualAverage):
@@ -44,7 +45,7 @@ class SWA(EqualAverage):
     """
 
     observes_only = False
-    _stored_as = "swa"
+    provides = "swa"
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class SWA(EqualAverage):
         steps = (self.cycle_epochs or 0) * per_epoch
         total = int(trainer.estimated_stepping_batches)
         last_part = total - int(self._first_step)
-        if last_part % steps:
+        if last_part % steps and not is_trial(trainer):
             raise ValueError(
                 f"SWA: the last part of the run, from start_fraction={self.start_fraction} on, has {last_part} of "
                 f"{total} optimizer steps, which is not a whole number of cycles of {self.cycle_epochs} epochs of "

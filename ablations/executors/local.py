@@ -23,6 +23,11 @@ def default_jobs(gpus: int) -> int:
     return max(1, min(usable_cores(), int(memory // GIB_A_JOB)))
 
 
+def threads_each(jobs: int) -> int:
+    """Return how many processor threads a training has when so many run at a time."""
+    return max(1, usable_cores() // jobs)
+
+
 def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[Event]:
     """Run trainings in worker processes and say when each starts and ends.
 
@@ -37,7 +42,7 @@ def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[E
     """
     waiting = list(reversed(trainings))
     places = list(reversed(range(jobs)))
-    threads = max(1, usable_cores() // jobs)
+    threads = threads_each(jobs)
     running: dict[int, tuple[BaseProcess, Training, int]] = {}
     try:
         while waiting or running:

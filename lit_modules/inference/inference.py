@@ -1,7 +1,6 @@
 """How a trained network is scored: which weights, over which views. Never part of what is trained."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from lit_modules.inference.views import Views
 
@@ -16,10 +15,10 @@ class Inference:
         trainer.test(module, datamodule=data)
 
     Args:
-        weights: Which weights to score: ``"last"`` are those at the end of the training. Whoever loads the weights
-            reads this; a module scores those that it holds.
+        weights: Which weights to score: ``"last"`` are those at the end of the training; others, such as ``"ema"``,
+            are those that a callback kept. Whoever loads the weights reads this; a module scores those that it holds.
         views: The views whose predictions are averaged. None is one plain pass.
     """
 
-    weights: Literal["last"] = "last"
+    weights: str = "last"
     views: Views | None = None

@@ -1,5 +1,6 @@
 """Networks."""
 
+from lit_modules.models.ensemble import ProbabilityEnsemble
 from lit_modules.models.resnet import ResNet
 
-__all__ = ["ResNet"]
+__all__ = ["ProbabilityEnsemble", "ResNet"]

@@ -252,3 +252,33 @@ def test_rows_are_what_ablate_fit_reads(tmp_path):
     for name in ("digits",):
         for row in load_plan(find_study(name)).rows:
             assert resolve(yaml.safe_load(yaml.safe_dump(row.recipe))) == row.recipe
+
+
+def test_rows_that_keep_other_weights_share_a_training(tmp_path):
+    plan = plan_of(tmp_path, tricks=["label_smoothing", "ema", "early_stopping"], seeds=2)
+    assert plan.rows[1].key == plan.rows[2].key == plan.rows[3].key != plan.rows[0].key
+    assert [row.inference for row in plan.rows] == ["last", "last", "ema", "best"]
+    training = plan.trainings(RunStore(tmp_path))[1]
+    callbacks = [callback["class_path"] for callback in training.recipe["trainer"]["callbacks"]]
+    assert callbacks == ["callbacks.EMA", "callbacks.BestWeights"]
+    assert sorted(training.inferences) == ["best", "ema", "last"]
+
+
+def test_a_trick_that_changes_the_rate_has_a_training_of_its_own(tmp_path):
+    plan = plan_of(tmp_path, tricks=["ema", "swa", {"snapshot_ensemble": {"cycles": 2}}], mode="one-at-a-time")
+    assert plan.rows[1].key == plan.rows[0].key
+    assert len({row.key for row in plan.rows}) == 3
+
+
+def test_averages_that_differ_do_not_share_a_training(tmp_path):
+    slow = {"slow": {"edit": {"EMA": {"decay": 0.5}}, "revises": "trainer.callbacks.EMA"}}
+    plan = plan_of(tmp_path, tricks=["ema", slow])
+    assert plan.rows[0].key == plan.rows[1].key != plan.rows[2].key
+
+
+def test_weights_that_nothing_keeps_are_refused_with_the_trick_that_brings_them(tmp_path):
+    asks = {"asks": {"set": {"inference.weights": "swa"}}}
+    text = problems(tmp_path, tricks=[asks])
+    assert "scores the weights 'swa', which nothing in its recipe keeps. The trick 'swa' brings them along." in text
+    asks = {"asks": {"set": {"inference.weights": "swaa"}}}
+    assert "There are: last." in problems(tmp_path, tricks=[asks])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ablations.parsing import resolve
 from ablations.plan import Training
 from ablations.scoring import score_weights
 from ablations.store import RunFolder
@@ -202,7 +203,7 @@ def test_a_failure_is_told_in_one_line(error, says):
 
 def test_scoring_counts_the_operations_of_one_image(finished):
     parts = _build(training(finished))
-    plain = score_weights(parts, RunFolder(finished).weights("last"), Inference())
+    plain = score_weights(parts, [RunFolder(finished).weights("last")], Inference())
     network = parts.module.network
     counted = 0
 
@@ -220,3 +221,47 @@ def test_scoring_counts_the_operations_of_one_image(finished):
     for hook in hooks:
         hook.remove()
     assert plain.costs["flops_per_image"] == counted
+
+
+def kept(folder, name, callback, **init_args):
+    """Train with a callback that keeps weights, score them, and return the folder."""
+    recipe = digits_recipe(trainer__max_epochs=4, trainer__check_val_every_n_epoch=1)
+    recipe["trainer"]["callbacks"] = [{"class_path": f"callbacks.{callback}", "init_args": init_args}]
+    inferences = {**PLAIN, name: {"weights": name, "views": None}}
+    run_training(Training("key", 0, resolve(recipe), inferences, folder, checkpoint_seconds=0))
+    return RunFolder(folder)
+
+
+def test_a_kept_average_is_stored_and_scored_beside_the_last_weights(tmp_path):
+    plain = tmp_path / "plain"
+    run_training(training(plain, trainer__max_epochs=4, trainer__check_val_every_n_epoch=1))
+    folder = kept(tmp_path / "ema", "ema", "EMA", validate_with_average=False)
+    assert_same_weights(load_file(folder.weights("last")), weights(plain))
+    average = load_file(folder.weights("ema"))
+    assert not torch.equal(average["network.conv1.weight"], weights(plain)["network.conv1.weight"])
+    parts = _build(training(plain))
+    again = score_weights(parts, [folder.weights("ema")], Inference(weights="ema"))
+    assert folder.score("ema") == again.metrics
+
+
+def test_a_snapshot_ensemble_averages_its_members_and_keeps_their_scores(tmp_path):
+    folder = kept(tmp_path, "snapshots", "Snapshots", cycles=2)
+    assert [path.name for path in folder.weight_files("snapshots")] == [
+        "snapshots-1.safetensors",
+        "snapshots-2.safetensors",
+    ]
+    ensemble = np.load(folder.predictions("snapshots"))["probabilities"]
+    members = [np.load(folder.predictions(f"snapshots-member-{member}"))["probabilities"] for member in (1, 2)]
+    np.testing.assert_allclose(ensemble, np.mean(members, axis=0), atol=1e-6)
+    assert folder.score("snapshots-member-1") is not None
+    assert_same_weights(load_file(folder.weights("snapshots", 2)), load_file(folder.weights("last")))
+
+
+def test_weights_that_were_not_kept_are_trained_again(tmp_path, caplog):
+    run_training(training(tmp_path, trainer__max_epochs=4, trainer__check_val_every_n_epoch=1))
+    before = weights(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        folder = kept(tmp_path, "ema", "EMA", validate_with_average=False)
+    assert "without keeping the weights 'ema'; it is done again" in caplog.text
+    assert_same_weights(load_file(folder.weights("last")), before)
+    assert folder.score("ema") is not None

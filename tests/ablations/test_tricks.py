@@ -39,6 +39,18 @@ CASES = [
     Case("resnet_d", {"model.network.deep_stem": True, "model.network.avg_pool_shortcut": True}),
     Case("dropout", {"model.network.dropout": 0.2}),
     Case("tta_crops", {"inference.views": "CornerCropViews"}),
+    Case("ema", {"trainer.callbacks.EMA": "EMA", "inference.weights": "ema"}),
+    Case("swa", {"trainer.callbacks.SWA": "SWA", "inference.weights": "swa"}, {"start_fraction": 0.5}),
+    Case(
+        "snapshot_ensemble",
+        {
+            "trainer.callbacks.Snapshots": "Snapshots",
+            "inference.weights": "snapshots",
+            "model.schedule": "CosineCycles",
+        },
+        {"cycles": 2},
+    ),
+    Case("early_stopping", {"trainer.callbacks.BestWeights": "BestWeights", "inference.weights": "best"}),
     Case("tta_flip", {"inference.views": "HorizontalFlipViews"}),
 ]
 

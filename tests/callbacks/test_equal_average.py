@@ -231,7 +231,7 @@ def test_test_on_the_trainer_that_ran_fit_and_on_a_fresh_one_use_the_average(tmp
 def test_a_checkpoint_from_within_the_run_is_tested_with_averaged_statistics_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "early.ckpt"
     fit(SmallNet(), EqualAverage(0.5), SaveAt(path, "on_train_epoch_end", epoch=2))
-    with pytest.warns(match="the statistics of its batch normalization are averages"):
+    with pytest.warns(match="that of an unfinished run, so the statistics of its batch normalization are averages"):
         make_trainer(EqualAverage(0.5)).test(SmallNet(), ckpt_path=path, verbose=False, weights_only=True)
 
 

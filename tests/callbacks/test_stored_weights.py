@@ -136,6 +136,13 @@ def test_callbacks_are_built_from_a_configuration(name: str, arguments: dict[str
     assert {argument: getattr(callback, argument) for argument in resolved["init_args"]} == resolved["init_args"]
 
 
+@pytest.mark.parametrize("make", [lambda: EMA(every_n_steps=9), lambda: SWA(0.1, 0.5, 3), lambda: Snapshots(cycles=3)])
+def test_a_trial_of_one_step_is_not_refused_for_its_length(make: Callable[[], StoredWeights]) -> None:
+    module = ScoredWeight()
+    fit(module, make(), fast_dev_run=True)
+    assert module.weight > 0
+
+
 @every_keeper
 def test_nothing_is_stored_before_a_fit(make: Callable[[], StoredWeights]) -> None:
     assert make().stored_weights(SmallNet()) == {}

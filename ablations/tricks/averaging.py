@@ -1,0 +1,41 @@
+"""Tricks that average or choose among the weights of one training."""
+
+from ablations.recipe import Recipe
+from ablations.registry import trick
+
+ALL = {"classification", "detection", "retrieval"}
+WEIGHTS = ("inference.weights",)
+
+
+@trick(
+    tasks=ALL,
+    source="arXiv:1703.01780, section 3; warm-up as in TensorFlow's ExponentialMovingAverage",
+    revises=WEIGHTS,
+)
+def ema(recipe: Recipe, decay: float = 0.999) -> None:
+    """Score an exponential moving average of the weights, whose decay climbs to `decay`."""
+    recipe.add("trainer.callbacks", "callbacks.EMA", decay=decay, validate_with_average=False)
+    recipe.set("inference.weights", "ema")
+
+
+@trick(tasks=ALL, source="arXiv:1803.05407", revises=WEIGHTS)
+def swa(recipe: Recipe, start_fraction: float = 0.75, lr_factor: float = 0.5, cycle_epochs: int | None = None) -> None:
+    """Keep the learning rate at `lr_factor` of its base from `start_fraction` on, and score the mean of the weights."""
+    lr = recipe.get("model.optimizer.lr") * lr_factor
+    recipe.add("trainer.callbacks", "callbacks.SWA", lr=lr, start_fraction=start_fraction, cycle_epochs=cycle_epochs)
+    recipe.set("inference.weights", "swa")
+
+
+@trick(tasks=ALL, source="arXiv:1704.00109", revises=WEIGHTS)
+def snapshot_ensemble(recipe: Recipe, cycles: int = 5) -> None:
+    """Restart a cosine schedule `cycles` times, and average the predictions of the weights at the end of each cycle."""
+    recipe.swap("model.schedule", "lit_modules.cosine_cycles.CosineCycles", cycles=cycles)
+    recipe.add("trainer.callbacks", "callbacks.Snapshots", cycles=cycles)
+    recipe.set("inference.weights", "snapshots")
+
+
+@trick(tasks=ALL, source="Prechelt, 1998, Early Stopping - But When?", revises=WEIGHTS)
+def early_stopping(recipe: Recipe, monitor: str = "val/accuracy", mode: str = "max") -> None:
+    """Score the weights of the epoch that was best in validation; the run itself is not shortened."""
+    recipe.add("trainer.callbacks", "callbacks.BestWeights", monitor=monitor, mode=mode)
+    recipe.set("inference.weights", "best")
