@@ -4,6 +4,7 @@ A server is forked once, with everything imported; each worker is forked from it
 imports neither, so it stays small, and its own state never leaks into a training.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -76,6 +77,7 @@ def start(function: Callable[..., None], *arguments: Any, log: Path, environment
 
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     _die_with_parent()
+    gc.disable()  # this process answers once and ends, and its memory goes with it
     try:
         answer = ("result", function(*arguments))
     except UserError as error:
