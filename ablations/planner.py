@@ -6,7 +6,7 @@ task, whatever LightningCLI's parser refuses. All problems are collected before 
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.keys import inference_name, kept_weights, observes_only, training_key
+from ablations.keys import inference_name, kept_weights, training_key
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training
 from ablations.recipe import Recipe, changes, is_component, overlaps
 from ablations.registry import Trick, load_plugin, tricks
+from ablations.sharing import find_trainings
 from ablations.store import RunStore
 from ablations.study import Study, TrickUse
 from ablations.study_file import read_study
@@ -68,7 +69,7 @@ class _Planner:
             self._check_weights(row)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
-        return _with_trainings(self.study, made)
+        return find_trainings(self.study, made)
 
     def _known_tricks(self) -> list[tuple[TrickUse, Trick]]:
         """Look the tricks up and note those that there are not, or that are for another task."""
@@ -214,42 +215,6 @@ def _inline_trick(use: TrickUse, task: str) -> Trick:
 
     verbs = ", ".join(f"{verb} {path}" for verb, paths in edits.items() for path in paths)
     return Trick(use.name, frozenset({task}), edit, "this study", use.text or f"{verbs}.".capitalize(), use.revises)
-
-
-def _with_trainings(study: Study, rows: list[Row]) -> Plan:
-    """Find the trainings of the rows: rows that differ only in observers or inference share one."""
-    finished: list[Row] = []
-    recipes: dict[str, dict[str, Any]] = {}
-    inferences: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in rows:
-        key, name = training_key(row.recipe), inference_name(row.recipe["inference"])
-        if key in recipes and _observers_collide(recipes[key], row.recipe):
-            key = hashlib.sha256(f"{key}{json.dumps(row.recipe['trainer']['callbacks'])}".encode()).hexdigest()[:16]
-        finished.append(replace(row, key=key, inference=name))
-        recipes[key] = _with_observers(recipes.get(key, row.recipe), row.recipe)
-        inferences.setdefault(key, {})[name] = row.recipe["inference"]
-    return Plan(study, tuple(finished), recipes, inferences)
-
-
-def _observers_collide(recipe: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether two recipes keep different weights under the same name, so that they cannot share a training."""
-    mine, theirs = (
-        {callback["class_path"]: callback for callback in item["trainer"].get("callbacks") or []}
-        for item in (recipe, other)
-    )
-    both = mine.keys() & theirs.keys()
-    return any(observes_only(mine[path]) and mine[path] != theirs[path] for path in both)
-
-
-def _with_observers(recipe: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return `recipe` with the observers of `other` that it lacks."""
-    callbacks = list(recipe["trainer"].get("callbacks") or [])
-    missing = [
-        callback
-        for callback in other["trainer"].get("callbacks") or []
-        if observes_only(callback) and callback not in callbacks
-    ]
-    return {**recipe, "trainer": {**recipe["trainer"], "callbacks": callbacks + missing}}
 
 
 def load_plan(
