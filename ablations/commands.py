@@ -154,8 +154,8 @@ def fit_command(options: argparse.Namespace) -> int:
         except SystemExit:
             err.print(f"The training failed: {folder.status().get('reason')}", style="red", markup=False)
             return 1
-    for inference in training.inferences:
-        for metric, value in (folder.score(inference) or {}).items():
+    for name in training.scorings:
+        for metric, value in (folder.score(name) or {}).items():
             out.print(f"{metric}: {value:.4f}", highlight=False)
     err.print(f"Recipe, weights, learning curve and scores are in {folder.path}.", soft_wrap=True)
     return 0
@@ -195,7 +195,7 @@ def _store(options: argparse.Namespace) -> RunStore:
 
 def _say_corrupt(trainings: list[Training]) -> None:
     for training in trainings:
-        for path in RunFolder(training.folder).corrupt(list(training.inferences)):
+        for path in RunFolder(training.folder).corrupt(training.scorings):
             err.print(f"{path} cannot be read; it is made again.", style="yellow", markup=False, soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ablations.errors import StudyError
 from ablations.parsing import build_data
+from ablations.plan import Scoring
 from ablations.recipe import is_component
 
 OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
@@ -49,13 +50,24 @@ def training_key(recipe: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def inference_name(inference: dict[str, Any]) -> str:
-    """Return the name under which an inference setting's scores are stored: its weights and, unless plain, a hash."""
-    plain = all(value is None for key, value in inference.items() if key != "weights")
-    if plain:
-        return str(inference["weights"])
-    digest = hashlib.sha256(json.dumps(inference, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{inference['weights']}-{digest}"
+def scoring_of(recipe: dict[str, Any]) -> tuple[str, Scoring]:
+    """Return how a recipe is scored, and the name under which that score is stored.
+
+    The name is that of the weights, unless the recipe scores them plainly with a hash of how. Weights that a callback
+    keeps are named with a hash of that callback: studies that keep other averages may share the training.
+    """
+    section = recipe["inference"]
+    weights = section["weights"]
+    for callback in recipe["trainer"].get("callbacks") or []:
+        if _provides(callback) == weights:
+            weights = weights_name(callback)
+    how = {key: value for key, value in section.items() if key != "weights" and value is not None}
+    return (f"{weights}-{_digest(how)}" if how else weights), Scoring(weights, section)
+
+
+def weights_name(callback: dict[str, Any]) -> str:
+    """Return the name under which the weights that a callback keeps are stored."""
+    return f"{_provides(callback)}-{_digest(callback)}"
 
 
 @functools.cache
@@ -71,7 +83,15 @@ def observes_only(callback: dict[str, Any]) -> bool:
 def kept_weights(recipe: dict[str, Any]) -> list[str]:
     """Return the names of the weights that a training of this recipe leaves behind."""
     callbacks = recipe["trainer"].get("callbacks") or []
-    return ["last", *filter(None, (getattr(_class_of(item["class_path"]), "provides", None) for item in callbacks))]
+    return ["last", *filter(None, map(_provides, callbacks))]
+
+
+def _provides(callback: dict[str, Any]) -> str:
+    return getattr(_class_of(callback["class_path"]), "provides", "")
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @functools.cache

@@ -10,6 +10,19 @@ from ablations.study import Study
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How a training is scored.
+
+    Args:
+        weights: the name under which the weights to score are stored.
+        section: the recipe's `inference` section.
+    """
+
+    weights: str
+    section: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table.
 
@@ -50,13 +63,13 @@ class Plan:
         study: the study.
         rows: the lines of the table.
         recipes: by key of a training: the recipe to train, with all observers that any row needs.
-        inferences: by key of a training: the `inference` sections to score, by name.
+        scorings: by key of a training: how it is scored, by name.
     """
 
     study: Study
     rows: tuple[Row, ...]
     recipes: dict[str, dict[str, Any]]
-    inferences: dict[str, dict[str, dict[str, Any]]]
+    scorings: dict[str, dict[str, Scoring]]
 
     def trainings(self, store: RunStore, rows: list[int] | None = None, code: str | None = None) -> list["Training"]:
         """Return the trainings of the given rows, or of all, those of one seed side by side."""
@@ -69,7 +82,7 @@ class Plan:
                 key=key,
                 seed=seed,
                 recipe=self.recipes[key],
-                inferences={name: section for name, section in self.inferences[key].items() if name in names[key]},
+                scorings={name: how for name, how in self.scorings[key].items() if name in names[key]},
                 folder=store.folder(key, seed).path,
                 plugins=self.study.plugins,
                 code=code,
@@ -87,7 +100,7 @@ class Training:
         key: the key of the training.
         seed: its seed.
         recipe: the resolved recipe.
-        inferences: the `inference` sections to score, by name.
+        scorings: how to score it, by name.
         folder: where everything is written.
         plugins: Python files to import first, since the recipe names their classes.
         checkpoint_seconds: the shortest time between two checkpoints to resume from.
@@ -98,7 +111,7 @@ class Training:
     key: str
     seed: int
     recipe: dict[str, Any]
-    inferences: dict[str, dict[str, Any]]
+    scorings: dict[str, Scoring]
     folder: Path
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = 60.0
@@ -111,7 +124,7 @@ class Training:
 
     def is_done(self) -> bool:
         """Return whether the training and all its scores are in the store."""
-        return not RunFolder(self.folder).missing(list(self.inferences))
+        return not RunFolder(self.folder).missing(self.scorings)
 
 
 def row_changes(plan: Plan, row: Row) -> list[Change]:

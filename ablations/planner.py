@@ -14,7 +14,7 @@ import torch
 
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.keys import inference_name, kept_weights, training_key
+from ablations.keys import kept_weights, scoring_of, training_key
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training
 from ablations.recipe import Recipe, changes, is_component, overlaps
@@ -268,7 +268,7 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         key=key,
         seed=chosen,
         recipe=config,
-        inferences={inference_name(config["inference"]): config["inference"]},
+        scorings=dict([scoring_of(config)]),
         folder=store.folder(key, chosen).path,
         plugins=plugins,
         code=code_version(),

@@ -5,8 +5,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from ablations.keys import inference_name, observes_only, training_key
-from ablations.plan import Plan, Row
+from ablations.keys import observes_only, scoring_of, training_key
+from ablations.plan import Plan, Row, Scoring
 from ablations.study import Study
 
 
@@ -14,19 +14,20 @@ def find_trainings(study: Study, rows: list[Row]) -> Plan:
     """Find the trainings of the rows: rows that differ only in observers or inference share one."""
     finished: list[Row] = []
     recipes: dict[str, dict[str, Any]] = {}
-    inferences: dict[str, dict[str, dict[str, Any]]] = {}
+    scorings: dict[str, dict[str, Scoring]] = {}
     for row in rows:
-        key, name = training_key(row.recipe), inference_name(row.recipe["inference"])
+        key = training_key(row.recipe)
+        name, scoring = scoring_of(row.recipe)
         if key in recipes and _observers_collide(recipes[key], row.recipe):
             key = hashlib.sha256(f"{key}{json.dumps(row.recipe['trainer']['callbacks'])}".encode()).hexdigest()[:16]
         finished.append(replace(row, key=key, inference=name))
         recipes[key] = _with_observers(recipes.get(key, row.recipe), row.recipe)
-        inferences.setdefault(key, {})[name] = row.recipe["inference"]
-    return Plan(study, tuple(finished), recipes, inferences)
+        scorings.setdefault(key, {})[name] = scoring
+    return Plan(study, tuple(finished), recipes, scorings)
 
 
 def _observers_collide(recipe: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether two recipes keep different weights under the same name, so that they cannot share a training."""
+    """Return whether two recipes have an observer of one class with other arguments; Lightning would refuse both."""
     mine, theirs = (
         {callback["class_path"]: callback for callback in item["trainer"].get("callbacks") or []}
         for item in (recipe, other)

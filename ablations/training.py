@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
+from ablations.keys import weights_name
 from ablations.parsing import Parts, build, build_inference
 from ablations.plan import Training
 from ablations.registry import load_plugin
@@ -50,8 +51,8 @@ def run_training(training: Training) -> None:
         load_plugin(plugin)
     folder = RunFolder(training.folder)
     with folder.lock():
-        _discard_corrupt(folder, list(training.inferences))
-        if not folder.missing(list(training.inferences)):
+        _discard_corrupt(folder, training.scorings)
+        if not folder.missing(training.scorings):
             return
         folder.write_status("running")
         write_text(folder.recipe, recipe_text(training.config(), training.plugins))
@@ -116,8 +117,9 @@ def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
     checkpoint = _usable_checkpoint(folder)
     costs = CostMonitor()
     arguments = dict(parts.trainer_arguments)
+    own_callbacks = arguments.get("callbacks") or []
     arguments["callbacks"] = [
-        *(arguments.get("callbacks") or []),
+        *own_callbacks,
         ReseedEachEpoch(training.seed),
         costs,
         MetricHistory(folder.metrics),
@@ -130,13 +132,12 @@ def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted or trainer.received_sigterm:
         raise InterruptedTrainingError(f"the training was stopped in epoch {trainer.current_epoch}")
-    shutil.rmtree(folder.weights("last").parent, ignore_errors=True)
     _save_weights(parts.module.state_dict(), folder.weights("last"))
-    for callback in arguments["callbacks"]:
+    for section, callback in zip(training.recipe["trainer"]["callbacks"] or [], own_callbacks, strict=True):
         if isinstance(callback, StoredWeights):
             states = list(callback.stored_weights(parts.module).values())
             for member, state in enumerate(states, start=1):
-                _save_weights(state, folder.weights(callback.provides, member if len(states) > 1 else None))
+                _save_weights(state, folder.weights(weights_name(section), member if len(states) > 1 else None))
     return costs
 
 
@@ -155,8 +156,8 @@ def _usable_checkpoint(folder: RunFolder) -> Path | None:
     return path
 
 
-def _discard_corrupt(folder: RunFolder, inferences: list[str]) -> None:
-    for path in folder.corrupt(inferences):
+def _discard_corrupt(folder: RunFolder, names: Iterable[str]) -> None:
+    for path in folder.corrupt(names):
         log.warning("%s cannot be read; it is made again.", path)
         path.unlink()
 
@@ -172,7 +173,7 @@ def _save_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
 def _has_weights(training: Training, folder: RunFolder) -> bool:
     """Return whether the weights that are yet to be scored are stored; if not, say so."""
-    for name in {training.inferences[inference]["weights"] for inference in folder.missing(training.inferences)}:
+    for name in {training.scorings[missing].weights for missing in folder.missing(training.scorings)}:
         files = folder.weight_files(name)
         if not files:
             log.warning("The training was done without keeping the weights %r; it is done again.", name)
@@ -189,11 +190,11 @@ def _has_weights(training: Training, folder: RunFolder) -> bool:
 def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
     """Score every inference setting that has no score yet."""
     trained_before = folder.result() is not None
-    for name, section in training.inferences.items():
+    for name, scoring in training.scorings.items():
         if trained_before and folder.score(name) is not None:
             continue
-        inference = build_inference(section)
-        files = folder.weight_files(inference.weights)
+        inference = build_inference(scoring.section)
+        files = folder.weight_files(scoring.weights)
         if not files:
             raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
         if len(files) > 1:

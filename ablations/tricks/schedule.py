@@ -2,6 +2,7 @@
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
+from ablations.tricks.optimization import scale_batch_size
 
 ALL = {"classification", "detection", "retrieval"}
 
@@ -24,3 +25,39 @@ def cosine_schedule(recipe: Recipe, min_lr: float = 0.0) -> None:
 def linear_warmup(recipe: Recipe, epochs: float = 5) -> None:
     """Let the learning rate climb linearly to its scheduled value over the first `epochs`."""
     recipe.add("trainer.callbacks", "callbacks.LinearWarmup", epochs=epochs)
+
+
+@trick(tasks=ALL, source="arXiv:1608.03983, section 3")
+def cosine_restarts(recipe: Recipe, cycles: int = 5, min_lr: float = 0.0) -> None:
+    """Let the learning rate fall along half a cosine to `min_lr` in each of `cycles` equal parts of the run."""
+    recipe.swap("model.schedule", "lit_modules.cosine_cycles.CosineCycles", cycles=cycles, min_lr=min_lr)
+
+
+@trick(tasks=ALL, source="arXiv:1708.07120; arXiv:1803.09820, section 4")
+def one_cycle(recipe: Recipe, max_lr_factor: float = 1.0, start_fraction: float = 0.3) -> None:
+    """Let the learning rate climb to `max_lr_factor` of its base and fall to almost 0, the momentum against it."""
+    recipe.swap(
+        "model.schedule",
+        "lit_modules.schedules.OneCycle",
+        max_lr_factor=max_lr_factor,
+        start_fraction=start_fraction,
+    )
+
+
+@trick(tasks=ALL, source="arXiv:1512.00567, section 8")
+def exponential_decay(recipe: Recipe, final_fraction: float = 0.001) -> None:
+    """Multiply the learning rate by the same factor in every step, down to `final_fraction` of it."""
+    recipe.swap("model.schedule", "lit_modules.schedules.ExponentialDecay", final_fraction=final_fraction)
+
+
+@trick(tasks=ALL, source="Robbins and Monro, 1951; Bottou, 2012, Stochastic Gradient Descent Tricks, section 5.2")
+def inverse_time_decay(recipe: Recipe, final_fraction: float = 0.05) -> None:
+    """Divide the learning rate by 1 + k t in step t, down to `final_fraction` of it."""
+    recipe.swap("model.schedule", "lit_modules.schedules.InverseTimeDecay", final_fraction=final_fraction)
+
+
+@trick(tasks=ALL, source="arXiv:1706.02677, section 2.1", revises=("model.optimizer.lr",))
+def linear_lr_scaling(recipe: Recipe, factor: float = 2) -> None:
+    """Multiply the batch size by `factor`, and the learning rate with it."""
+    scale_batch_size(recipe, factor)
+    recipe.set("model.optimizer.lr", recipe.get("model.optimizer.lr") * factor)

@@ -6,7 +6,7 @@ import yaml
 
 from ablations import keys, registry
 from ablations.errors import StudyError
-from ablations.keys import inference_name, training_key
+from ablations.keys import scoring_of, training_key
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import row_changes
 from ablations.planner import load_plan
@@ -83,7 +83,7 @@ def test_rows_that_differ_in_inference_share_their_trainings(tmp_path):
     assert plan.rows[1].inference != plan.rows[2].inference
     trainings = plan.trainings(RunStore(tmp_path))
     assert len(trainings) == 6
-    assert {len(training.inferences) for training in trainings} == {1, 2}
+    assert {len(training.scorings) for training in trainings} == {1, 2}
 
 
 def test_rows_that_differ_in_an_observer_share_a_training_that_has_it(tmp_path):
@@ -116,11 +116,19 @@ def test_the_key_holds_the_content_of_the_data_set(monkeypatch):
     assert training_key(digits_recipe(data__eval_batch_size=101)) != before
 
 
-def test_an_inference_is_named_by_its_weights_and_a_hash_of_the_rest():
-    assert inference_name({"weights": "last", "views": None}) == "last"
-    one, other = (inference_name({"weights": "last", "views": {"padding": padding}}) for padding in (1, 2))
-    assert one.startswith("last-")
-    assert one != other
+def test_a_score_is_named_by_its_weights_and_a_hash_of_how_it_was_got():
+    def name(padding=None, decay=None):
+        recipe = digits_recipe()
+        recipe["inference"]["views"] = padding and {"padding": padding}
+        if decay:
+            recipe["inference"]["weights"] = "ema"
+            recipe["trainer"]["callbacks"] = [{"class_path": "callbacks.EMA", "init_args": {"decay": decay}}]
+        return scoring_of(recipe)[0]
+
+    assert name() == "last"
+    assert name(padding=1).startswith("last-")
+    assert name(decay=0.9).startswith("ema-")
+    assert len({name(), name(1), name(2), name(decay=0.9), name(decay=0.5), name(1, 0.5)}) == 6
 
 
 def test_a_plugin_brings_tricks_and_classes_and_its_code_belongs_to_the_key(tmp_path, monkeypatch):
@@ -257,11 +265,11 @@ def test_rows_are_what_ablate_fit_reads(tmp_path):
 def test_rows_that_keep_other_weights_share_a_training(tmp_path):
     plan = plan_of(tmp_path, tricks=["label_smoothing", "ema", "early_stopping"], seeds=2)
     assert plan.rows[1].key == plan.rows[2].key == plan.rows[3].key != plan.rows[0].key
-    assert [row.inference for row in plan.rows] == ["last", "last", "ema", "best"]
+    assert [row.inference.partition("-")[0] for row in plan.rows] == ["last", "last", "ema", "best"]
     training = plan.trainings(RunStore(tmp_path))[1]
     callbacks = [callback["class_path"] for callback in training.recipe["trainer"]["callbacks"]]
     assert callbacks == ["callbacks.EMA", "callbacks.BestWeights"]
-    assert sorted(training.inferences) == ["best", "ema", "last"]
+    assert sorted(how.section["weights"] for how in training.scorings.values()) == ["best", "ema", "last"]
 
 
 def test_a_trick_that_changes_the_rate_has_a_training_of_its_own(tmp_path):

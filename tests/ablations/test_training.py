@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ablations.keys import scoring_of
 from ablations.parsing import resolve
-from ablations.plan import Training
+from ablations.plan import Scoring, Training
 from ablations.scoring import score_weights
 from ablations.store import RunFolder
 from ablations.training import _build, failure_reason, run_and_record, run_training
@@ -17,17 +18,20 @@ from lit_modules import DivergedError
 from lit_modules.inference import Inference
 from tests.helpers.recipes import digits_recipe
 
-PLAIN = {"last": {"weights": "last", "views": None}}
+PLAIN = {"last": Scoring("last", {"weights": "last", "views": None})}
 SHIFTED = {
-    "last-shifted": {
-        "weights": "last",
-        "views": {"class_path": "lit_modules.inference.CornerCropViews", "init_args": {"padding": 1}},
-    }
+    "last-shifted": Scoring(
+        "last",
+        {
+            "weights": "last",
+            "views": {"class_path": "lit_modules.inference.CornerCropViews", "init_args": {"padding": 1}},
+        },
+    )
 }
 
 
-def training(folder, seed=0, inferences=PLAIN, **settings):
-    return Training("key", seed, digits_recipe(**settings), dict(inferences), folder, checkpoint_seconds=0)
+def training(folder, seed=0, scorings=PLAIN, **settings):
+    return Training("key", seed, digits_recipe(**settings), dict(scorings), folder, checkpoint_seconds=0)
 
 
 def weights(folder):
@@ -43,7 +47,7 @@ def assert_same_weights(one, other):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    run_training(training(folder, inferences={**PLAIN, **SHIFTED}))
+    run_training(training(folder, scorings={**PLAIN, **SHIFTED}))
     return folder
 
 
@@ -87,13 +91,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(finished
 def test_a_score_that_is_asked_for_later_comes_from_the_stored_weights(finished, tmp_path, monkeypatch):
     run_training(training(tmp_path))
     monkeypatch.setattr(L.Trainer, "fit", lambda *arguments, **names: pytest.fail("it trains again"))
-    run_training(training(tmp_path, inferences={**PLAIN, **SHIFTED}))
+    run_training(training(tmp_path, scorings={**PLAIN, **SHIFTED}))
     assert RunFolder(tmp_path).score("last-shifted") == RunFolder(finished).score("last-shifted")
 
 
 def test_a_finished_training_is_not_touched(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != "lock"}
-    run_training(training(finished, inferences={**PLAIN, **SHIFTED}))
+    run_training(training(finished, scorings={**PLAIN, **SHIFTED}))
     after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != "lock"}
     assert after == before
 
@@ -223,45 +227,52 @@ def test_scoring_counts_the_operations_of_one_image(finished):
     assert plain.costs["flops_per_image"] == counted
 
 
-def kept(folder, name, callback, **init_args):
-    """Train with a callback that keeps weights, score them, and return the folder."""
+def kept(folder, callback, weights, **init_args):
+    """Train with a callback that keeps weights, score them, and return the folder and the name of weights and score."""
     recipe = digits_recipe(trainer__max_epochs=4, trainer__check_val_every_n_epoch=1)
     recipe["trainer"]["callbacks"] = [{"class_path": f"callbacks.{callback}", "init_args": init_args}]
-    inferences = {**PLAIN, name: {"weights": name, "views": None}}
-    run_training(Training("key", 0, resolve(recipe), inferences, folder, checkpoint_seconds=0))
-    return RunFolder(folder)
+    recipe["inference"]["weights"] = weights
+    resolved = resolve(recipe)
+    name, scoring = scoring_of(resolved)
+    run_training(Training("key", 0, resolved, {**PLAIN, name: scoring}, folder, checkpoint_seconds=0))
+    return RunFolder(folder), name
 
 
 def test_a_kept_average_is_stored_and_scored_beside_the_last_weights(tmp_path):
     plain = tmp_path / "plain"
     run_training(training(plain, trainer__max_epochs=4, trainer__check_val_every_n_epoch=1))
-    folder = kept(tmp_path / "ema", "ema", "EMA", validate_with_average=False)
+    folder, name = kept(tmp_path / "ema", "EMA", "ema", validate_with_average=False)
     assert_same_weights(load_file(folder.weights("last")), weights(plain))
-    average = load_file(folder.weights("ema"))
+    average = load_file(folder.weights(name))
     assert not torch.equal(average["network.conv1.weight"], weights(plain)["network.conv1.weight"])
-    parts = _build(training(plain))
-    again = score_weights(parts, [folder.weights("ema")], Inference(weights="ema"))
-    assert folder.score("ema") == again.metrics
+    again = score_weights(_build(training(plain)), [folder.weights(name)], Inference(weights="ema"))
+    assert folder.score(name) == again.metrics
+
+
+def test_averages_of_two_studies_do_not_take_each_others_place(tmp_path):
+    folder, slow = kept(tmp_path, "EMA", "ema", decay=0.9, warmup=False, validate_with_average=False)
+    slow_score = folder.score(slow)
+    folder, fast = kept(tmp_path, "EMA", "ema", decay=0.1, warmup=False, validate_with_average=False)
+    assert slow != fast
+    assert folder.score(slow) == slow_score != folder.score(fast)
+    assert folder.weights(slow).exists()
 
 
 def test_a_snapshot_ensemble_averages_its_members_and_keeps_their_scores(tmp_path):
-    folder = kept(tmp_path, "snapshots", "Snapshots", cycles=2)
-    assert [path.name for path in folder.weight_files("snapshots")] == [
-        "snapshots-1.safetensors",
-        "snapshots-2.safetensors",
-    ]
-    ensemble = np.load(folder.predictions("snapshots"))["probabilities"]
-    members = [np.load(folder.predictions(f"snapshots-member-{member}"))["probabilities"] for member in (1, 2)]
+    folder, name = kept(tmp_path, "Snapshots", "snapshots", cycles=2)
+    assert folder.weight_files(name) == [folder.weights(name, 1), folder.weights(name, 2)]
+    ensemble = np.load(folder.predictions(name))["probabilities"]
+    members = [np.load(folder.predictions(f"{name}-member-{member}"))["probabilities"] for member in (1, 2)]
     np.testing.assert_allclose(ensemble, np.mean(members, axis=0), atol=1e-6)
-    assert folder.score("snapshots-member-1") is not None
-    assert_same_weights(load_file(folder.weights("snapshots", 2)), load_file(folder.weights("last")))
+    assert folder.score(f"{name}-member-1") is not None
+    assert_same_weights(load_file(folder.weights(name, 2)), load_file(folder.weights("last")))
 
 
 def test_weights_that_were_not_kept_are_trained_again(tmp_path, caplog):
     run_training(training(tmp_path, trainer__max_epochs=4, trainer__check_val_every_n_epoch=1))
     before = weights(tmp_path)
     with caplog.at_level(logging.WARNING):
-        folder = kept(tmp_path, "ema", "EMA", validate_with_average=False)
-    assert "without keeping the weights 'ema'; it is done again" in caplog.text
+        folder, name = kept(tmp_path, "EMA", "ema", validate_with_average=False)
+    assert f"without keeping the weights {name!r}; it is done again" in caplog.text
     assert_same_weights(load_file(folder.weights("last")), before)
-    assert folder.score("ema") is not None
+    assert folder.score(name) is not None

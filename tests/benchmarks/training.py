@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from ablations.executors import run_local
-from ablations.plan import Training
+from ablations.plan import Scoring, Training
 from ablations.store import RunFolder
 from ablations.training import run_training
 from datamodules import BatchRandomCrop, BatchRandomHorizontalFlip, InMemoryDataModule, InMemoryImages
@@ -21,7 +21,7 @@ from lit_modules.models import ResNet
 from tests.benchmarks.report import Figure, median_ratio, seconds
 from tests.helpers.recipes import digits_recipe
 
-PLAIN = {"last": {"weights": "last", "views": None}}
+PLAIN = {"last": Scoring("last", {"weights": "last", "views": None})}
 BATCH, STEPS = 128, 12
 
 
