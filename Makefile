@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?=
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: table test bench format clean
 .DEFAULT_GOAL := table
@@ -36,13 +37,12 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "$(PYTHON) lacks its venv module. On Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(INSTALL) --editable '.[test]'
 	@touch $@

@@ -72,8 +72,8 @@ def to_rich(table: Table) -> RichTable:
     shown.add_column("row", overflow="fold", min_width=8)
     for name in ("score", "gain", "p"):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("verdict", overflow="fold", min_width=9)
-    for name in ("paper", "seconds"):
+    shown.add_column("verdict", overflow="fold", min_width=11)
+    for name in ("paper", "seconds", "params"):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
         shown.add_row(
@@ -85,8 +85,17 @@ def to_rich(table: Table) -> RichTable:
             Text(row.verdict or NONE, VERDICT_STYLES.get(row.verdict, "")),
             Text(_published(table, row)),
             Text("\n".join(_seconds(row))),
+            Text(NONE if row.parameters is None else _short(row.parameters)),
         )
     return shown
+
+
+def _short(count: float) -> str:
+    """Return a count in thousands or millions, as wide as three digits are: 77.8k, 25.6M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:g}"
 
 
 def _head(table: Table) -> Iterator[str]:
