@@ -67,6 +67,7 @@ class _Planner:
         made = rows[self.study.mode](base)
         for row in made:
             self._check_weights(row)
+            self._check_devices(row)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
         return find_trainings(self.study, made)
@@ -138,6 +139,17 @@ class _Planner:
             source = WEIGHTS_FROM.get(name)
             offer = f" The trick {source!r} brings them along." if source else f" There are: {', '.join(kept)}."
             self._problem(f"row {row.name!r} scores the weights {name!r}, which nothing in its recipe keeps.{offer}")
+
+    def _check_devices(self, row: Row) -> None:
+        """Note a row that asks for several processes, since a study gives each training one."""
+        trainer = row.recipe["trainer"]
+        asked = {"devices": ("1", "auto"), "num_nodes": ("1",), "strategy": ("auto",)}
+        for name, allowed in asked.items():
+            if str(trainer[name]) not in allowed:
+                self._problem(
+                    f"row {row.name!r}: trainer.{name} is {trainer[name]!r}, but a study trains each row in one "
+                    f"process on one device. It must be {' or '.join(allowed)}."
+                )
 
     def _stack(self, base: _Draft) -> list[Row]:
         rows, draft = [self._first_row(base, "base", "The base recipe, every trick off.")], base

@@ -182,6 +182,8 @@ def test_an_inline_trick_edits_with_every_verb(tmp_path):
         ({"tricks": [{"bad": {"swap": {"model.loss": 3}}}]}, "needs a component"),
         ({"set": {"trainer.max_epoch": 2}}, "trainer has no 'max_epoch'. Did you mean 'max_epochs'?"),
         ({"set": {"trainer.max_epochs": "many"}}, "trainer.max_epochs: must be int, not many"),
+        ({"set": {"trainer.devices": 2}}, "trainer.devices is 2, but a study trains each row in one process"),
+        ({"set": {"trainer.strategy": "ddp"}}, "trainer.strategy is 'ddp', but"),
         ({"base": "nothing"}, "cannot be read"),
         ({"plugins": ["nothing.py"]}, "does not exist"),
         ({"set": {"data.labels_per_class": 1000}}, "labels_per_class"),
