@@ -19,8 +19,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from lit_modules.divergence import DivergedError
 from lit_modules.inference import Inference
 from lit_modules.inference.gather import gather_in_dataset_order
+from lit_modules.initialization import Initialization
 from lit_modules.metrics import SampleMean
 from lit_modules.parameter_groups import ParameterGroups
+from lit_modules.schedules import ReduceOnPlateau
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
 Batch = tuple[Tensor, Tensor]
@@ -48,10 +50,12 @@ class LitClassifier(L.LightningModule):
         loss: Maps scores and targets to a scalar, the mean over the batch.
         optimizer: Makes the optimizer from the parameter groups.
         schedule: Makes the learning-rate schedule from the optimizer and the number of optimizer steps of the whole
-            run. It is stepped after every optimizer step. None keeps the rate constant.
+            run. It is stepped after every optimizer step, a `ReduceOnPlateau` after every epoch that validates. None
+            keeps the rate constant.
         parameter_groups: Sorts the parameters of network and loss into the optimizer's groups.
         channels_last: Keep images and convolution weights in channels-last order, faster on all common devices.
         compile: Compile the network with ``torch.compile``. Names of parameters stay as they are.
+        init: Draws the network's initial weights. None leaves them as the network made them.
 
     Attributes:
         inference: How test and predict score the network. Replace it before testing to score in another way.
@@ -61,7 +65,8 @@ class LitClassifier(L.LightningModule):
     Raises:
         DivergedError: When a training epoch ends whose mean loss is NaN or infinite.
         ValueError: When the first batch shows that the network's outputs are not as many as the datamodule's classes,
-            or when there is a schedule but the run has no known number of steps.
+            when there is a schedule but the run has no known number of steps, or when the schedule waits for a metric
+            but validation does not go by epochs.
     """
 
     def __init__(
@@ -73,8 +78,11 @@ class LitClassifier(L.LightningModule):
         parameter_groups: ParameterGroups = ParameterGroups(),  # noqa: B008 (frozen)
         channels_last: bool = True,
         compile: bool = False,
+        init: Initialization | None = None,
     ) -> None:
         super().__init__()
+        if init is not None:
+            init(network)
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         if compile:
             self.network.compile()
@@ -101,7 +109,7 @@ class LitClassifier(L.LightningModule):
         if self.schedule is None:
             return optimizer
         scheduler = self.schedule(optimizer, self._count_total_steps())
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **self._choose_interval(scheduler)}}
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to class scores ``(N, K)`` in float32."""
@@ -194,6 +202,18 @@ class LitClassifier(L.LightningModule):
                 f"{steps}. Set max_epochs, or max_steps if the data has no length; or use no schedule."
             )
         return int(steps)
+
+    def _choose_interval(self, scheduler: LRScheduler) -> dict[str, Any]:
+        """Return when Lightning steps the scheduler: every step, or on a metric in the epochs that validate."""
+        if not isinstance(scheduler, ReduceOnPlateau):
+            return {"interval": "step"}
+        every = self.trainer.check_val_every_n_epoch
+        if every is None:
+            raise ValueError(
+                f"LitClassifier: the schedule waits for {scheduler.monitor!r} at the end of epochs, but the trainer's "
+                f"check_val_every_n_epoch is None, so it validates in the middle of them. Set it to a number."
+            )
+        return {"interval": "epoch", "frequency": every, "monitor": scheduler.monitor}
 
     def _check_number_of_classes(self, width: int) -> None:
         """Compare the width of the first scores with the datamodule's number of classes; once a stage is enough."""

@@ -98,6 +98,24 @@ def sync_batchnorm(recipe: Recipe) -> None:
     recipe.set("trainer.sync_batchnorm", True)
 
 
+@trick(tasks=ALL, source="Glorot and Bengio, 2010, equation 16")
+def xavier_init(recipe: Recipe) -> None:
+    """Draw the weights of convolutions and linear layers by both fans, Xavier's way; biases start at 0."""
+    recipe.swap("model.init", "lit_modules.initialization.XavierInitialization")
+
+
+@trick(tasks=ALL, source="arXiv:1502.01852, equation 10")
+def he_init(recipe: Recipe) -> None:
+    """Draw the weights of convolutions and linear layers by the fan in, for ReLU, He's way; biases start at 0."""
+    recipe.swap("model.init", "lit_modules.initialization.HeInitialization")
+
+
+@trick(tasks=ALL, source="arXiv:1312.6120")
+def orthogonal_init(recipe: Recipe, gain: float = 1.0) -> None:
+    """Start convolutions and linear layers from orthogonal matrices times `gain`; biases start at 0."""
+    recipe.swap("model.init", "lit_modules.initialization.OrthogonalInitialization", gain=gain)
+
+
 def scale_batch_size(recipe: Recipe, factor: float) -> None:
     """Multiply the batch size by `factor`.
 

@@ -44,6 +44,24 @@ def one_cycle(recipe: Recipe, max_lr_factor: float = 1.0, start_fraction: float 
     )
 
 
+@trick(tasks=ALL, source="arXiv:1512.03385, section 3.4")
+def reduce_on_plateau(
+    recipe: Recipe, factor: float = 0.1, patience: int = 4, monitor: str = "val/accuracy", mode: str = "max"
+) -> None:
+    """Multiply the learning rate by `factor` when more than `patience` validations in a row bring nothing better.
+
+    Validations count, not epochs: `trainer.check_val_every_n_epoch` says how many epochs lie between two.
+    """
+    recipe.swap(
+        "model.schedule",
+        "lit_modules.schedules.ReduceOnPlateau",
+        factor=factor,
+        patience=patience,
+        monitor=monitor,
+        mode=mode,
+    )
+
+
 @trick(tasks=ALL, source="arXiv:1512.00567, section 8")
 def exponential_decay(recipe: Recipe, final_fraction: float = 0.001) -> None:
     """Multiply the learning rate by the same factor in every step, down to `final_fraction` of it."""
