@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     if options.verb in ("plan", "run", "show"):
-        workers.start_server()  # it imports torch while this process imports pandas
+        workers.start_server()  # it imports torch while this process reads the study
     commands = importlib.import_module("ablations.commands")
     try:
         return int(getattr(commands, f"{options.verb}_command")(options))

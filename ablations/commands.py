@@ -25,7 +25,6 @@ from ablations.results import check_unchanged, gather, study_folder, write_study
 from ablations.store import RunFolder, RunStore, make_writable
 from ablations.study import MODES
 from ablations.study_file import find_study, read_study
-from ablations.table import to_rich, write_table
 from ablations.yaml_file import load_yaml
 
 PIPED_WIDTH = 110
@@ -76,6 +75,8 @@ def plan_command(options: argparse.Namespace) -> int:
 
 def run_command(options: argparse.Namespace) -> int:
     """Train what a study still needs, and print its table."""
+    from ablations.table import to_rich, write_table  # imports pandas, which a plan is spared
+
     plan, gpus = _plan(options)
     rows = _chosen_rows(plan, options.rows)
     folder = _folder(options, plan)
@@ -121,6 +122,8 @@ def show_command(options: argparse.Namespace) -> int:
 
 def table_command(options: argparse.Namespace) -> int:
     """Gather the scores of a study from the store again, and print its table."""
+    from ablations.table import to_rich, write_table  # imports pandas, which a plan is spared
+
     try:
         study = read_study(find_study(options.study))
         name, own_mode = study.name, study.mode
