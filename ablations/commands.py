@@ -106,8 +106,10 @@ def run_command(options: argparse.Namespace) -> int:
 def show_command(options: argparse.Namespace) -> int:
     """Print what a row changes in the recipe of the row that it is compared with."""
     plan, _ = _plan(options)
-    (index,) = _chosen_rows(plan, [options.row]) or [0]
-    row = plan.rows[index]
+    rows = _chosen_rows(plan, [options.row]) or []
+    if len(rows) != 1:
+        raise UserError(f"show takes one row, a number or a trick, not {options.row!r}. {_existing(plan.rows)}")
+    row = plan.rows[rows[0]]
     out.print(f"row {row.index}: {row.name}. {row.text}", markup=False, highlight=False, soft_wrap=True)
     if row.compared_to is None:
         out.print("The other rows are compared with this one; its recipe is:")
@@ -232,6 +234,8 @@ def _chosen_rows(plan: Plan, chosen: list[str] | None) -> list[int] | None:
         if name in by_name:
             rows.append(by_name[name])
         elif first.isdigit() and (last.isdigit() if dash else True):
+            if int(last or first) < int(first):
+                raise UserError(f"the range of rows {name!r} is empty; write the smaller number first: {last}-{first}.")
             rows += range(int(first), int(last or first) + 1)
         else:
             raise UserError(f"there is no row {name!r}. {_existing(plan.rows)}{did_you_mean(name, by_name)}")

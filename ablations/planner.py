@@ -96,6 +96,8 @@ class _Planner:
             resolved = resolve(written)
             recipe = Recipe(resolved)
             for path, value in self.study.settings.items():
+                if path == "seed_everything":
+                    raise RecipeError("'seed_everything' follows from the study's seeds; set these, or use --seeds.")
                 recipe.set(path, value)
             return _Draft(resolve_edits(resolved, recipe.config), (written, self.study.settings))
         except StudyError as error:

@@ -4,6 +4,7 @@ A server is forked once, with everything imported; each worker is forked from it
 imports neither, so it stays small, and its own state never leaks into a training.
 """
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
@@ -48,7 +49,8 @@ def call(function: Callable[..., Result], *arguments: Any) -> Result:
     """
     receiver, sender = context().Pipe(duplex=False)
     process = context().Process(target=_answer, args=(sender, function, arguments), daemon=True)
-    process.start()
+    with _ctrl_c_waits():
+        process.start()
     sender.close()
     try:
         kind, value = receiver.recv()
@@ -71,8 +73,19 @@ def start(function: Callable[..., None], *arguments: Any, log: Path, environment
         environment: environment variables to set first.
     """
     process = context().Process(target=_work, args=(function, arguments, log, environment), daemon=True)
-    process.start()
+    with _ctrl_c_waits():
+        process.start()
     return process
+
+
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Let Ctrl-C wait: a worker whose orders broke off in the middle would end with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -249,9 +249,12 @@ def test_resolving_an_edit_alone_gives_what_resolving_all_gives():
         lambda r: r.add("trainer.callbacks", "callbacks.LinearWarmup"),
         lambda r: r.add("data.transforms", "datamodules.BatchRandomCrop", padding=1),
         lambda r: r.swap("inference.views", "lit_modules.inference.CornerCropViews"),
+        lambda r: r.set("model.channels_last", False),
+        lambda r: r.set("data.batch_size", 20),
+        lambda r: r.add("data.transforms", "datamodules.BatchRandomErasing"),
     ]
     for count in range(1, len(edits) + 1):
-        for chosen in itertools.combinations(edits, count) if count in (1, len(edits)) else ():
+        for chosen in itertools.combinations(edits, count) if count in (1, 2, len(edits)) else ():
             recipe = Recipe(before)
             for edit in chosen:
                 edit(recipe)
