@@ -1,6 +1,7 @@
 """Which training tricks are worth having: studies that stack them one by one, over several seeds."""
 
+from ablations.api import StudyResults, curves, load_study, scores
 from ablations.recipe import Recipe
 from ablations.registry import trick
 
-__all__ = ["Recipe", "trick"]
+__all__ = ["Recipe", "StudyResults", "curves", "load_study", "scores", "trick"]

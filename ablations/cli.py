@@ -1,7 +1,7 @@
 """The command line: `ablate`.
 
-Results go to standard output and everything else to standard error. Exit codes: 0 done, 1 some training failed, 2 the
-user's mistake, 130 stopped with Ctrl-C.
+Results go to standard output and everything else to standard error. Exit codes: 0 done, 1 some training failed or a
+recipe needs a look, 2 the user's mistake, 130 stopped with Ctrl-C.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from ablations.study_file import packaged_studies
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
-    if options.verb in ("plan", "run", "show"):
+    if options.verb in ("plan", "run", "show", "best"):
         workers.start_server()  # it imports torch while this process reads the study
     commands = importlib.import_module("ablations.commands")
     try:
@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         help_text = "set values of the base recipe, for example trainer.max_epochs=20"
         added.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help_text)
 
+    def add_wandb(added: argparse.ArgumentParser) -> None:
+        help_text = "the W&B project, or TEAM/PROJECT, to send every training to (WANDB_MODE=offline: to the disk)"
+        added.add_argument("--wandb", metavar="PROJECT", help=help_text)
+
     def add_plan(added: argparse.ArgumentParser) -> None:
         add_study(added)
         added.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1, instead of the study's")
@@ -97,17 +101,38 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--executor", choices=("local", "inline"), default="local", help="processes (default), or this one, to debug"
     )
+    run.add_argument(
+        "--until-decided", action="store_true", help="add seeds only to the comparisons that are still open (a race)"
+    )
+    run.add_argument("--max-seeds", type=int, metavar="N", help="seeds in a race, at most (default: the study's)")
+    run.add_argument(
+        "--effect", type=float, metavar="E", help="gains within E points are too small to matter; a race drops them"
+    )
+    add_wandb(run)
     run.add_argument("--replace", action="store_true", help="replace the table of another version of the study")
     show = verb("show", "Print what a row changes.", "ablate show digits label_smoothing")
     add_plan(show)
     show.add_argument("row", metavar="ROW", help="the row's number or trick")
     table = verb("table", "Print the table of a study from what is stored.", "ablate table digits")
     add_study(table)
+    best = verb("best", "Write the recipe with the tricks that earned their place.", "ablate best digits")
+    add_study(best)
+    add_settings(best)
+    best.add_argument(
+        "--max-cost", type=float, metavar="X", help="leave out what makes a training or a test over X times as long"
+    )
+    best.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: best.yaml by the table)")
+    report = verb("report", "Write the report of a study: a page, its figures, LaTeX.", "ablate report digits")
+    add_study(report)
     fit = verb("fit", "Train one recipe.", "ablate fit results/digits/recipes/00-base.yaml --seed 3")
     fit.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file")
     fit.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's seed_everything")
     add_settings(fit)
+    add_wandb(fit)
     add_results(fit)
+    check = verb("check", "Look for what goes wrong with a recipe before it is trained.", "ablate check digits")
+    check.add_argument("recipe", metavar="RECIPE", help="a recipe file, or a base that comes along, such as digits")
+    add_settings(check)
     return parser
 
 

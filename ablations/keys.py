@@ -11,6 +11,7 @@ import json
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ablations.errors import StudyError
 from ablations.parsing import build_data
 from ablations.plan import Scoring
 from ablations.recipe import is_component
+from ablations.references import TRAINING, reference_to
+from ablations.seeding import seeded
 
 OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
 PRESENTATION = {
@@ -26,28 +29,43 @@ PRESENTATION = {
 }  # fmt: skip
 """Arguments of the trainer that do not decide the weights."""
 
+WHERE = {"data_dir", "cache_dir", "download", "num_workers"}
+"""Arguments of data that say where it is and who reads it; what is in it has a fingerprint."""
+
 
 def training_key(recipe: dict[str, Any]) -> str:
     """Return the key under which the trainings of a recipe are stored: a hash of all that decides its weights.
 
-    That is the trajectory (data, model, trainer and active callbacks, not the seed), the content of the data set, and
-    the source of the user's own classes in it. Observers and inference are left out.
+    That is the trajectory (data, model, trainer and active callbacks, not the seed), the content of the data set and of
+    other files that it reads, and the source of the user's own classes in it. Observers and inference are left out.
     """
+    if "vary" in recipe:
+        recipe = seeded(recipe, 0)  # a recipe that was written for one seed is that of all seeds
     trajectory = {
         "model": recipe["model"],
-        "data": recipe["data"],
+        "data": _without_place(recipe["data"]),
         "trainer": {name: value for name, value in recipe["trainer"].items() if name not in PRESENTATION},
     }
     trajectory["trainer"]["callbacks"] = [
         callback for callback in recipe["trainer"].get("callbacks") or [] if not observes_only(callback)
     ]
     code = {path: _user_code(path) for path in set(_class_paths(trajectory))}
-    parts = {
+    parts: dict[str, Any] = {
         "trajectory": trajectory,
         "data": _fingerprint(json.dumps(recipe["data"])),
         "code": {path: digest for path, digest in code.items() if digest is not None},
     }
+    if files := list(_source_files(trajectory)):
+        parts["files"] = files
+    if "vary" in recipe:
+        parts["vary"] = recipe["vary"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_place(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a `data` section without what does not decide which images are trained on, and how."""
+    arguments = {name: value for name, value in (data.get("init_args") or {}).items() if name not in WHERE}
+    return {**data, "init_args": arguments}
 
 
 def scoring_of(recipe: dict[str, Any]) -> tuple[str, Scoring]:
@@ -65,19 +83,37 @@ def scoring_of(recipe: dict[str, Any]) -> tuple[str, Scoring]:
     return (f"{weights}-{_digest(how)}" if how else weights), Scoring(weights, section)
 
 
+def scorings_of(recipe: dict[str, Any], key: str) -> dict[str, Scoring]:
+    """Return how a recipe is scored, by name, its own score last; an ensemble needs the score of its first member too.
+
+    Args:
+        recipe: a resolved recipe.
+        key: the key of its trainings.
+    """
+    name, scoring = scoring_of(recipe)
+    ensemble = recipe["inference"].get("ensemble")
+    if not ensemble:
+        return {name: scoring}
+    alone, plain = scoring_of({**recipe, "inference": {**recipe["inference"], "ensemble": None}})
+    arguments = ensemble["init_args"]
+    members = (reference_to(key, alone), *arguments["members"])
+    return {alone: plain, name: replace(scoring, members=members, group=arguments["seeds"])}
+
+
 def weights_name(callback: dict[str, Any]) -> str:
     """Return the name under which the weights that a callback keeps are stored."""
     return f"{_provides(callback)}-{_digest(callback)}"
 
 
 @functools.cache
-def _class_of(class_path: str) -> Any:
+def class_of(class_path: str) -> Any:
+    """Return the class, or the function, that a component names."""
     module, _, name = class_path.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
 def observes_only(callback: dict[str, Any]) -> bool:
-    return bool(getattr(_class_of(callback["class_path"]), "observes_only", False))
+    return bool(getattr(class_of(callback["class_path"]), "observes_only", False))
 
 
 def kept_weights(recipe: dict[str, Any]) -> list[str]:
@@ -87,7 +123,7 @@ def kept_weights(recipe: dict[str, Any]) -> list[str]:
 
 
 def _provides(callback: dict[str, Any]) -> str:
-    return getattr(_class_of(callback["class_path"]), "provides", "")
+    return getattr(class_of(callback["class_path"]), "provides", "")
 
 
 def _digest(value: Any) -> str:
@@ -98,7 +134,7 @@ def _digest(value: Any) -> str:
 def _fingerprint(data: str) -> str | None:
     """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""
     section = json.loads(data)
-    if not hasattr(_class_of(section["class_path"]), "fingerprint"):
+    if not hasattr(class_of(section["class_path"]), "fingerprint"):
         return None
     try:
         return str(build_data(section).fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
@@ -113,10 +149,34 @@ def _class_paths(value: Any) -> Iterator[str]:
         yield from _class_paths(item)
 
 
+def _source_files(value: Any) -> Iterator[str]:
+    """Yield the content hashes of the files that the components of a recipe read, such as pretrained weights."""
+    if is_component(value):
+        list_files = getattr(class_of(value["class_path"]), "source_files", None)
+        try:
+            files = list_files(value.get("init_args") or {}) if list_files else []
+        except (ValueError, OSError) as error:
+            raise StudyError(f"{value['class_path']}: {error}") from error
+        for path in files:
+            if not str(path).startswith(TRAINING):  # another training's weights: what it names is its content
+                yield _file_hash(path)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _source_files(item)
+
+
+@functools.cache
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StudyError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 @functools.cache
 def _user_code(class_path: str) -> str | None:
     """Return the hash of the file that defines a class, if that file is neither ours nor an installed library's."""
-    name = _class_of(class_path).__module__
+    name = class_of(class_path).__module__
     path = getattr(sys.modules.get(name), "__file__", None)
     if path is None or name.partition(".")[0] in OURS:
         return None

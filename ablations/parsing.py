@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError, did_you_mean
 from ablations.recipe import SECTIONS, Change, changes, is_component, locate
+from ablations.seeding import varying
 from lit_modules import ScheduleCallable
 from lit_modules.inference import Inference
 
@@ -80,9 +81,10 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         RecipeError: an unknown section, a missing one, or anything that LightningCLI's parser refuses.
+        StudyError: the recipe's `vary` does not fit its data.
     """
     for key in config:
-        if key not in SECTIONS:
+        if key not in (*SECTIONS, "vary"):
             offer = did_you_mean(str(key), SECTIONS)
             raise RecipeError(f"a recipe has no section {key!r}; its sections are {', '.join(SECTIONS)}.{offer}")
     for key in ("model", "data"):
@@ -92,7 +94,7 @@ def resolve(config: dict[str, Any]) -> dict[str, Any]:
     if type(seed) is not int or seed < 0:
         raise RecipeError(f"'seed_everything' must be a whole number from 0 up, not {seed!r}.")
     sections = {section: _resolve_section(section, config.get(section) or {}) for section in SECTIONS[1:]}
-    return {"seed_everything": seed, **sections}
+    return varying({"seed_everything": seed, **sections}, config.get("vary", ()))
 
 
 def resolve_edits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +133,8 @@ def _resolve_plain(config: dict[str, Any], change: Change) -> bool:
 def _resolve_innermost(config: dict[str, Any], change: Change) -> bool:
     """Resolve the innermost component that holds what changed, in place; return whether it stood alone."""
     steps = change.path.split(".")
-    is_whole = not isinstance(change.new, dict | list)  # a plain value brings no component whose defaults are missing
+    # A plain value brings no component whose defaults are missing; where nothing stands now, a default may be missing.
+    is_whole = change.new is not None and not isinstance(change.new, dict | list)
     for depth in range(len(steps) - 1, 1, -1):
         holder, key = locate(config, ".".join(steps[:depth]))
         if is_component(holder[key]):
@@ -156,7 +159,8 @@ def _resolve_alone(component: str, is_whole: bool) -> str | None:
         namespace = parser.parse_object({"component": value}, defaults=not is_whole)
     except (ArgumentError, ImportError, AttributeError, TypeError, ValueError):
         return None  # the section's parser says what is wrong
-    return _plain(parser, namespace, "component")
+    resolved = _plain(parser, namespace, "component")
+    return resolved if is_whole or resolved == component else _resolve_alone(resolved, is_whole)
 
 
 @functools.cache
@@ -178,18 +182,26 @@ def _resolve_section(section: str, value: dict[str, Any]) -> Any:
 def _resolve_section_text(section: str, value: str) -> str:
     parser = _section_parser(section)
     try:
-        namespace = parser.parse_object({section: json.loads(value)})
+        resolved = _plain(parser, parser.parse_object({section: json.loads(value)}), section)
     except ArgumentError as error:
         raise RecipeError(_clear_message(section, error)) from None
-    return _plain(parser, namespace, section)
+    # Defaults of components that stand where any callable may, as in torchvision's Compose, appear one parse later.
+    return resolved if resolved == value else _resolve_section_text(section, resolved)
 
 
 def _build_section(section: str, value: dict[str, Any]) -> Any:
     parser = _section_parser(section)
     try:
         return parser.instantiate(parser.parse_object({section: copy.deepcopy(value)}))[section]
-    except ArgumentError as error:
-        raise RecipeError(_clear_message(section, error)) from None
+    except (ArgumentError, ValueError) as error:
+        raise RecipeError(_refusal(error) or _clear_message(section, error)) from None
+
+
+def _refusal(error: BaseException) -> str:
+    """Return what a class said when it refused its arguments; empty if it was the parser that refused them."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return "" if isinstance(error, ArgumentError | TypeError | ImportError) else str(error)
 
 
 @functools.cache
@@ -225,7 +237,7 @@ def _import_class(class_path: str) -> type:
     return cls
 
 
-def _clear_message(section: str, error: ArgumentError) -> str:
+def _clear_message(section: str, error: Exception) -> str:
     """Return one sentence out of the parser's pages: where, what is wrong there, and what would be right."""
     text = str(error)
     names = [name for name in re.findall(r'Parser key "([^"]+)"', text) if name != section]

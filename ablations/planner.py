@@ -4,9 +4,9 @@ This is where a study is refused: an edit that changes nothing, two tricks that 
 task, whatever LightningCLI's parser refuses. All problems are collected before anything trains.
 """
 
-import hashlib
+import functools
 import json
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,63 +14,68 @@ import torch
 
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.keys import kept_weights, scoring_of, training_key
+from ablations.keys import class_of, kept_weights, scorings_of, training_key
+from ablations.lr_search import RATE, with_found_rate
+from ablations.modes import Draft, RowMaker
 from ablations.parsing import resolve, resolve_edits
-from ablations.plan import Plan, Row, Training
+from ablations.plan import Plan, Row, Training, is_search, recipe_needs
 from ablations.recipe import Recipe, changes, is_component, overlaps
 from ablations.registry import Trick, load_plugin, tricks
+from ablations.seeding import varying
 from ablations.sharing import find_trainings
 from ablations.store import RunStore
 from ablations.study import Study, TrickUse
 from ablations.study_file import read_study
 from ablations.yaml_file import read_mapping
 
-WEIGHTS_FROM = {"ema": "ema", "swa": "swa", "best": "early_stopping", "snapshots": "snapshot_ensemble"}
+WEIGHTS_FROM = {
+    "ema": "ema",
+    "swa": "swa",
+    "best": "early_stopping",
+    "snapshots": "snapshot_ensemble",
+    "teacher": "mean_teacher",
+}
 """The tricks that bring weights of these names along."""
 
 
-@dataclass
-class _Draft:
-    """A row while it is made: a recipe, which trick set which path in it, and all that the user wrote to get there."""
-
-    recipe: dict[str, Any]
-    written: tuple[Any, ...]
-    owners: dict[str, str] = field(default_factory=dict)
-
-    def definition(self) -> str:
-        """A hash of what the user wrote; unlike the recipe, it does not change with a library's defaults."""
-        return hashlib.sha256(json.dumps(self.written, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def make_plan(study: Study) -> Plan:
+def make_plan(study: Study, store: RunStore) -> Plan:
     """Make the rows of a study and find the trainings that they need.
+
+    Args:
+        study: the study.
+        store: where the results of learning-rate searches are looked up.
 
     Raises:
         StudyError: with every problem that was found.
     """
-    return _Planner(study).plan()
+    return _Planner(study, store).plan()
 
 
 class _Planner:
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, store: RunStore) -> None:
         self.study = study
+        self.store = store
+        self.searches: dict[str, Training] = {}
         self.problems: list[str] = []
         for plugin in study.plugins:
             load_plugin(plugin)
         self.uses = self._known_tricks()
 
-    def plan(self) -> Plan:
+    def plan(self, more: tuple[str, ...] | None = None) -> Plan:
         base = self._base()
         if base is None:
             raise StudyError(*self.problems)
-        rows = {"stack": self._stack, "leave-one-out": self._leave_one_out, "one-at-a-time": self._one_at_a_time}
-        made = rows[self.study.mode](base)
+        maker = RowMaker(self.study, self.uses, self._apply, self._problem, self.problems)
+        made = maker.rows(base)
+        if more is not None and not self.problems:
+            made.append(replace(maker.subset_row(len(made), base, more), name="best", trick=None))
         for row in made:
             self._check_weights(row)
             self._check_devices(row)
+            self._check_network(row)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
-        return find_trainings(self.study, made)
+        return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()))
 
     def _known_tricks(self) -> list[tuple[TrickUse, Trick]]:
         """Look the tricks up and note those that there are not, or that are for another task."""
@@ -90,7 +95,7 @@ class _Planner:
                 found.append((use, trick))
         return found
 
-    def _base(self) -> _Draft | None:
+    def _base(self) -> Draft | None:
         try:
             written = read_mapping(self.study.base, "base recipe")
             resolved = resolve(written)
@@ -99,7 +104,9 @@ class _Planner:
                 if path == "seed_everything":
                     raise RecipeError("'seed_everything' follows from the study's seeds; set these, or use --seeds.")
                 recipe.set(path, value)
-            return _Draft(resolve_edits(resolved, recipe.config), (written, self.study.settings))
+            config = varying(resolve_edits(resolved, recipe.config), self.study.vary)
+            vary = (self.study.vary,) if "vary" in config else ()
+            return Draft(config, (written, self.study.settings, *vary))
         except StudyError as error:
             self.problems += error.problems
         except RecipeError as error:
@@ -109,7 +116,7 @@ class _Planner:
     def _problem(self, text: str) -> None:
         self.problems.append(f"{self.study.path}: {text}")
 
-    def _apply(self, draft: _Draft, use: TrickUse, trick: Trick, where: str = "") -> _Draft:
+    def _apply(self, draft: Draft, use: TrickUse, trick: Trick, where: str = "") -> Draft:
         """Return the draft with a trick applied; on a problem, note it and return the draft as it was."""
         recipe = Recipe(draft.recipe)
         try:
@@ -132,7 +139,27 @@ class _Planner:
                         f"Drop one, or declare revises=({change.path!r},) on {use.name!r}."
                     )
             owners[change.path] = use.name
-        return _Draft(edited, (*draft.written, use.name, use.arguments, use.inline), owners)
+        written = (*draft.written, use.name, use.arguments, use.inline)
+        applied = Draft(edited, written, owners)
+        return applied if is_search(draft.recipe) else self._with_found_rate(applied, use)
+
+    def _with_found_rate(self, draft: Draft, use: TrickUse) -> Draft:
+        """Return the draft with the rate that its search found; if that is yet to be run, note it and leave it in."""
+        if not is_search(draft.recipe):
+            return draft
+        seed = self.study.seeds[0]
+        draft.owners[RATE] = use.name
+        try:
+            key = training_key(draft.recipe)
+            found = with_found_rate(draft.recipe, self.store.folder(key, seed))
+        except RecipeError as error:
+            self._problem(f"trick {use.name!r}: {error}")
+            return draft
+        if found is not None:
+            return replace(draft, recipe=found, search=key)
+        folder = self.store.folder(key, seed).path
+        self.searches[key] = Training(key, seed, draft.recipe, {}, folder, self.study.plugins, code=code_version())
+        return draft
 
     def _check_weights(self, row: Row) -> None:
         """Note a row that scores weights which nothing in it keeps."""
@@ -141,6 +168,13 @@ class _Planner:
             source = WEIGHTS_FROM.get(name)
             offer = f" The trick {source!r} brings them along." if source else f" There are: {', '.join(kept)}."
             self._problem(f"row {row.name!r} scores the weights {name!r}, which nothing in its recipe keeps.{offer}")
+
+    def _check_network(self, row: Row) -> None:
+        """Note a row whose network refuses its arguments, such as two switches that contradict each other."""
+        network = row.recipe["model"]["init_args"].get("network")
+        ours = is_component(network) and network["class_path"].startswith("lit_modules.models.")
+        if ours and (reason := _refusal(json.dumps(network, sort_keys=True))):
+            self._problem(f"row {row.name!r}: {reason}")
 
     def _check_devices(self, row: Row) -> None:
         """Note a row that asks for several processes, since a study gives each training one."""
@@ -153,63 +187,17 @@ class _Planner:
                     f"process on one device. It must be {' or '.join(allowed)}."
                 )
 
-    def _stack(self, base: _Draft) -> list[Row]:
-        rows, draft = [self._first_row(base, "base", "The base recipe, every trick off.")], base
-        for use, trick in self.uses:
-            draft = self._apply(draft, use, trick)
-            rows.append(self._row(len(rows), f"+ {use.label}", use, trick, draft, len(rows) - 1))
-        return rows
 
-    def _one_at_a_time(self, base: _Draft) -> list[Row]:
-        rows = [self._first_row(base, "base", "The base recipe, every trick off.")]
-        for use, trick in self.uses:
-            rows.append(self._row(len(rows), f"+ {use.label}", use, trick, self._apply(base, use, trick), 0))
-        return rows
-
-    def _leave_one_out(self, base: _Draft) -> list[Row]:
-        prefixes = [base]
-        for use, trick in self.uses:
-            prefixes.append(self._apply(prefixes[-1], use, trick))
-        full = prefixes[-1]
-        rows = [self._first_row(full, "all tricks", "The base recipe with every trick of the study.")]
-        for place, (use, trick) in enumerate(self.uses):
-            draft = prefixes[place]
-            for other, other_trick in self.uses[place + 1 :]:
-                draft = self._apply(draft, other, other_trick, where=f"without {use.name!r}, ")
-            if draft.recipe == full.recipe and not self.problems:
-                self._problem(
-                    f"without {use.name!r} the recipe is the same, since a later trick brings it along: leaving it out "
-                    f"says nothing. Drop it from the study."
-                )
-            rows.append(self._row(len(rows), f"- {use.label}", use, trick, draft, 0, sign=-1))
-        return rows
-
-    def _first_row(self, draft: _Draft, name: str, text: str) -> Row:
-        return Row(0, name, text, None, None, 1, self._seeded(draft), draft.definition())
-
-    def _row(
-        self, index: int, name: str, use: TrickUse, trick: Trick, draft: _Draft, compared_to: int, sign: int = 1
-    ) -> Row:
-        text = use.text or trick.text
-        reference = self.study.reference
-        published = reference.gains.get(use.name) if reference else None
-        unconfirmed = bool(reference and use.name in reference.unconfirmed)
-        text = f"Without: {text[:1].lower()}{text[1:]}" if sign < 0 else text
-        return Row(
-            index=index,
-            name=name,
-            text=text,
-            trick=use.name,
-            compared_to=compared_to,
-            sign=sign,
-            recipe=self._seeded(draft),
-            definition=draft.definition(),
-            published=published,
-            unconfirmed=unconfirmed,
-        )
-
-    def _seeded(self, draft: _Draft) -> dict[str, Any]:
-        return {**draft.recipe, "seed_everything": self.study.seeds[0]}
+@functools.cache
+def _refusal(network: str) -> str:
+    """Return why a network of ours cannot be built with the arguments of a component; empty if it can."""
+    component = json.loads(network)
+    with torch.device("meta"):
+        try:
+            class_of(component["class_path"])(**component["init_args"])
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def _inline_trick(use: TrickUse, task: str) -> Trick:
@@ -232,7 +220,11 @@ def _inline_trick(use: TrickUse, task: str) -> Trick:
 
 
 def load_plan(
-    path: Path, seeds: int | None = None, mode: str | None = None, settings: dict[str, Any] | None = None
+    path: Path,
+    seeds: int | None = None,
+    mode: str | None = None,
+    settings: dict[str, Any] | None = None,
+    store: RunStore = RunStore(Path("results/runs")),  # noqa: B008 (frozen)
 ) -> Plan:
     """Read a study and make its plan.
 
@@ -241,11 +233,26 @@ def load_plan(
         seeds: the number of seeds, instead of the study's.
         mode: how rows are made, instead of the study's.
         settings: values by path, set in the base recipe first.
+        store: where the results of learning-rate searches are looked up.
 
     Raises:
         StudyError: with every problem that was found.
     """
-    return make_plan(read_study(path).override(seeds=seeds, mode=mode, settings=settings or {}))
+    return make_plan(read_study(path).override(seeds=seeds, mode=mode, settings=settings or {}), store)
+
+
+def plan_with_best(study: Study, store: RunStore, chosen: tuple[str, ...]) -> Plan:
+    """Make the plan of a study with one more row at its end, the base with some of the study's tricks.
+
+    Args:
+        study: the study.
+        store: where the results of learning-rate searches are looked up.
+        chosen: the tricks, in the study's order; none for the base itself.
+
+    Raises:
+        StudyError: the tricks do not go together without the others, or the study has another problem.
+    """
+    return _Planner(study, store).plan(chosen)
 
 
 def plan_and_count_gpus(*arguments: Any) -> tuple[Plan, int]:
@@ -254,7 +261,7 @@ def plan_and_count_gpus(*arguments: Any) -> tuple[Plan, int]:
 
 
 def single_training(path: Path, settings: dict[str, Any], seed: int | None, store: RunStore) -> Training:
-    """Return the training of one recipe file.
+    """Return the training of one recipe file, scored by itself; or the search that comes before it.
 
     Args:
         path: the recipe; it may name `plugins`, Python files to import first.
@@ -277,13 +284,44 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         config = resolve_edits(resolved, recipe.config)
     except RecipeError as error:
         raise RecipeError(f"recipe {path}: {error}") from None
-    key, chosen = training_key(config), config["seed_everything"] if seed is None else seed
+    chosen = config["seed_everything"] if seed is None else seed
+    key = training_key(config)
+    if is_search(config):
+        found = with_found_rate(config, store.folder(key, chosen))
+        if found is None:
+            return Training(key, chosen, config, {}, store.folder(key, chosen).path, plugins, code=code_version())
+        config, key = found, training_key(found)
+    scorings = scorings_of(config, key)
     return Training(
         key=key,
         seed=chosen,
         recipe=config,
-        scorings=dict([scoring_of(config)]),
+        scorings={name: how for name, how in scorings.items() if not how.members},
         folder=store.folder(key, chosen).path,
         plugins=plugins,
         code=code_version(),
+        needs=tuple(recipe_needs(config, chosen)),
     )
+
+
+def with_ensemble(training: Training) -> list[Training]:
+    """Return a training, those of the further seeds that an ensemble in its recipe takes, and the ensemble's score."""
+    if is_search(training.recipe):
+        return [training]
+    ways = scorings_of(training.recipe, training.key)
+    ensembles = {name: how for name, how in ways.items() if how.members}
+    group = max((how.group for how in ensembles.values()), default=1)
+    store = RunStore(training.store)
+    seeds = range(training.seed, training.seed + group)
+    trainings = [
+        replace(
+            training,
+            seed=seed,
+            folder=store.folder(training.key, seed).path,
+            needs=tuple(recipe_needs(training.recipe, seed)),
+        )
+        for seed in seeds
+    ]
+    for name, how in ensembles.items():
+        trainings.append(replace(training, scorings={name: how}, needs=tuple(how.needs(training.seed))))
+    return trainings

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,9 +34,9 @@ class StudyProgress:
         self.finished = 0
         self.failures: list[tuple[Training, str]] = []
         self._started = time.monotonic()
-        todo = {(training.key, training.seed) for training in waiting}
+        todo = set(map(_identity, waiting))
         self._seeds = Counter(training.key for training in trainings)
-        self._done = Counter(training.key for training in trainings if (training.key, training.seed) not in todo)
+        self._done = Counter(training.key for training in trainings if _identity(training) not in todo)
         self._running: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
@@ -92,6 +93,10 @@ class StudyProgress:
         if len(shown) > SHOWN_ROWS:
             grid.add_row(Text(f"and {len(shown) - SHOWN_ROWS} more rows"))
         return Group(grid, Text(f"{self.finished} of {self.total} trainings, {self._time_left()}"))
+
+
+def _identity(training: Training) -> tuple[Any, ...]:
+    return training.key, training.seed, *training.scorings
 
 
 def duration(seconds: float) -> str:

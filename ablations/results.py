@@ -1,21 +1,24 @@
 """The results folder of a study: what was planned, and every score in it, gathered from the run store.
 
-    results/<study>/   study.json  recipes/<row>.yaml  scores.csv  costs.csv  table.md  table.csv
+    results/<study>/   study.json  recipes/<row>.yaml  scores.csv  costs.csv  inference_costs.csv  table.md  table.csv
 
 `study.json` says what the rows are and where their trainings lie, so everything else can be made again from the store.
-`scores.csv` holds nothing that differs between two runs of the same study; what a training costs is in `costs.csv`.
+`scores.csv` holds nothing that differs between two runs of the same study; what a training costs is in `costs.csv`, and
+what its test costs, which depends on the row, in `inference_costs.csv`.
 """
 
 import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import StoreError
-from ablations.plan import Plan, Row
+from ablations.orders import trick_orders
+from ablations.plan import Plan, Row, group_leaders, is_search
 from ablations.store import RunFolder, RunStore, write_json, write_text
 from ablations.yaml_file import dump_yaml
 
@@ -23,6 +26,7 @@ COST_COLUMNS = (
     "seconds", "images_per_second", "peak_memory_mb", "parameters",
     "device", "accelerator", "threads", "code", "versions",
 )  # fmt: skip
+TEST_COLUMNS = ("seconds", "flops_per_image")
 
 
 def study_folder(results: Path, plan: Plan, own_mode: str) -> Path:
@@ -72,10 +76,19 @@ def read_study_record(folder: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def write_study(folder: Path, plan: Plan, store: RunStore, head: dict[str, Any]) -> None:
+def write_study(
+    folder: Path, plan: Plan, store: RunStore, head: dict[str, Any], race: dict[str, Any] | None = None
+) -> None:
     """Write what a study is: its rows, each as a recipe that runs alone, and where its trainings lie.
 
     Seeds that an earlier run of the same study finished stay in the table.
+
+    Args:
+        folder: the study's results folder.
+        plan: its plan.
+        store: where its trainings lie.
+        head: how the table was made.
+        race: the rule by which rows get their seeds; `None` if all get the same.
     """
     earlier = read_study_record(folder)
     seeds = list(plan.study.seeds)
@@ -93,11 +106,14 @@ def write_study(folder: Path, plan: Plan, store: RunStore, head: dict[str, Any])
             "scale": study.scale,
             "unit": "%" if study.scale == 100 else "",
             "higher_is_better": study.higher_is_better,
+            "vary": list(study.vary),
+            "race": race,
             "seeds": sorted(seeds),
             "reference": {"source": reference.source, "unconfirmed": bool(reference.unconfirmed)}
             if reference
             else None,
-            "rows": [_row_record(row) for row in plan.rows],
+            "rows": [_row_record(row, plan) for row in plan.rows],
+            **_orders(plan),
             "head": head,
         },
     )
@@ -111,16 +127,27 @@ def write_study(folder: Path, plan: Plan, store: RunStore, head: dict[str, Any])
         recipe = {"plugins": plugins, **row.recipe} if plugins else row.recipe
         text = f"# Study {study.name}, row {row.index}: {row.name}. {row.text}\n# It runs alone: {command}\n"
         write_text(folder / "recipes" / recipe_name(row), text + dump_yaml(recipe))
+        if row.search:
+            _copy_search(row, store.folder(row.search, study.seeds[0]), folder / "lr_search")
+
+
+def _copy_search(row: Row, searched: RunFolder, folder: Path) -> None:
+    """Put what the search of a row found, and its picture, beside the table."""
+    folder.mkdir(exist_ok=True)
+    for path in (searched.search, searched.search.with_suffix(".png")):
+        shutil.copyfile(path, folder / Path(recipe_name(row)).with_suffix(path.suffix))
 
 
 def recipe_name(row: Row) -> str:
     """Return the file name of a row's recipe."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", row.trick or row.name).strip("-")
+    name = re.sub(r"[^A-Za-z0-9]+", "-", row.trick or row.name).strip("-")[:80]
     return f"{row.index:02d}-{name}.yaml"
 
 
 def gather(folder: Path, store: RunStore) -> None:
-    """Write `scores.csv` and `costs.csv` of a study from what the store holds now.
+    """Write `scores.csv` and the costs of a study from what the store holds now.
+
+    What was gathered before stays where the store holds nothing of that training: its key says that it is the same.
 
     Raises:
         StoreError: the folder holds no study.
@@ -128,26 +155,87 @@ def gather(folder: Path, store: RunStore) -> None:
     study = read_study_record(folder)
     if study is None:
         raise StoreError(f"{folder} holds no study yet. Run it first: ablate run STUDY.")
+    earlier = _Gathered(folder)
     scores: list[dict[str, Any]] = []
-    costs: dict[tuple[str, int], dict[str, Any]] = {}
+    tests: list[dict[str, Any]] = []
+    results: dict[tuple[str, int], dict[str, Any] | None] = {}
     for row in study["rows"]:
-        for seed in study["seeds"]:
+        for seed in group_leaders(study["seeds"], row.get("group", 1)):
+            for key, offset in [(row["key"], 0), *row.get("trainings", ())]:
+                if (key, seed + offset) not in results:
+                    results[key, seed + offset] = store.folder(key, seed + offset).result()
             run = store.folder(row["key"], seed)
-            result = run.result()
-            scores.append(_score_line(row, seed, run, result))
-            if result is not None and (row["key"], seed) not in costs:
-                costs[row["key"], seed] = {"key": row["key"], "seed": seed, **_cost_columns(result)}
+            scores.append(earlier.completed(_score_line(row, seed, run, results[row["key"], seed])))
+            if scores[-1]["status"] == "done":
+                costs = run.score_costs(row["inference"]) or earlier.tests.get(_identity(scores[-1]), {})
+                tests.append({"row": row["index"], "seed": seed, **{name: costs.get(name) for name in TEST_COLUMNS}})
     metrics = sorted({name for line in scores for name in line} - set(_SCORE_COLUMNS))
     write_text(folder / "scores.csv", _csv_text([*_SCORE_COLUMNS, *metrics], scores))
-    write_text(folder / "costs.csv", _csv_text(["key", "seed", *COST_COLUMNS], costs.values()))
+    trainings = [
+        {"key": key, "seed": seed, **_cost_columns(result)} if result else earlier.costs.get((key, str(seed)))
+        for (key, seed), result in results.items()
+    ]
+    write_text(folder / "costs.csv", _csv_text(["key", "seed", *COST_COLUMNS], filter(None, trainings)))
+    write_text(folder / "inference_costs.csv", _csv_text(["row", "seed", *TEST_COLUMNS], tests))
 
 
 _SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
 
 
-def _row_record(row: Row) -> dict[str, Any]:
-    names = ("index", "name", "text", "trick", "compared_to", "sign", "published", "definition", "key", "inference")
-    return {**{name: getattr(row, name) for name in names}, "published_unconfirmed": row.unconfirmed}
+class _Gathered:
+    """What a results folder holds from before, by what was trained and scored.
+
+    Args:
+        folder: the study's results folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        lines = [line for line in _read_csv(folder / "scores.csv") if line.get("status") == "done"]
+        self.scores = {_identity(line): line for line in lines}
+        self.costs = {(line["key"], line["seed"]): line for line in _read_csv(folder / "costs.csv")}
+        tests = {(line["row"], line["seed"]): line for line in _read_csv(folder / "inference_costs.csv")}
+        self.tests = {_identity(line): tests.get((line["row"], line["seed"]), {}) for line in lines}
+
+    def completed(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Return a line of `scores.csv`, with its earlier score if the store holds nothing for it."""
+        before = self.scores.get(_identity(line))
+        if before is None or line["status"] != "missing":
+            return line
+        metrics = {name: value for name, value in before.items() if name not in _SCORE_COLUMNS}
+        return {**line, "status": "done", **metrics}
+
+
+def _identity(line: dict[str, Any]) -> tuple[str, str, str]:
+    return line["key"], line["inference"], str(line["seed"])
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a CSV file of ours; none if there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _orders(plan: Plan) -> dict[str, Any]:
+    """The orders in which the tricks join, where the mode has some."""
+    if plan.study.mode != "shapley":
+        return {}
+    names = [use.name for use in plan.study.tricks]
+    return {"orders": [list(order) for order in trick_orders(names, plan.study.shapley_orders)]}
+
+
+def _row_record(row: Row, plan: Plan) -> dict[str, Any]:
+    names = (
+        "index", "name", "text", "trick", "compared_to", "sign", "published", "definition", "key", "inference", "group",
+    )  # fmt: skip
+    record = {**{name: getattr(row, name) for name in names}, "published_unconfirmed": row.unconfirmed}
+    if row.tricks:
+        record["tricks"] = list(row.tricks)
+    if not is_search(row.recipe):
+        record["trainings"] = [list(pair) for pair in plan.trainings_behind(row)]
+        record["networks"] = [list(pair) for pair in plan.networks_behind(row)]
+    return record
 
 
 def _score_line(row: dict[str, Any], seed: int, run: RunFolder, result: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Scores stored weights: a fresh trainer tests them, so that nothing of the training is left over."""
 
-import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 from safetensors.torch import load_file
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.parsing import Parts
+from ablations.plan import Scoring
+from ablations.store import RunFolder
 from lit_modules.inference import Inference
-from lit_modules.models import ProbabilityEnsemble
+from lit_modules.models import ProbabilityEnsemble, fuse_branches
 
 SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
 """Arguments of the training's trainer that the scoring's trainer keeps."""
@@ -45,23 +47,47 @@ def score_weights(parts: Parts, weights: list[Path], inference: Inference) -> Sc
     module: Any = parts.module  # a LightningModule of ours: it has a network and an inference
     network = module.network
     module.inference = inference
+    try:
+        module.network = stored_network(parts, weights)
+        return test(parts)
+    finally:
+        module.network = network
+
+
+def stored_network(parts: Parts, weights: list[Path]) -> nn.Module:
+    """Return the network with stored weights, branches fused; of several, one that averages their predictions."""
+    module: Any = parts.module
     members = []
     for path in weights:
         module.load_state_dict(load_file(path))
-        members.append(copy.deepcopy(network) if len(weights) > 1 else network)
+        members.append(fuse_branches(module.network))  # a copy
+    return ProbabilityEnsemble(members, module.outputs) if len(members) > 1 else members[0]
+
+
+def test(parts: Parts) -> Score:
+    """Test the module as it is."""
     counter = _FlopsOfFirstBatch()
-    arguments: dict[str, Any] = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
-    arguments |= {"devices": 1, "callbacks": [counter], "logger": False, "enable_checkpointing": False}
-    trainer = L.Trainer(**arguments, enable_progress_bar=False, enable_model_summary=False)
+    trainer = scoring_trainer(parts, counter)
     started = time.perf_counter()
-    try:
-        module.network = ProbabilityEnsemble(members) if len(members) > 1 else network
-        (metrics,) = trainer.test(module, datamodule=parts.datamodule, verbose=False)
-    finally:
-        module.network = network
+    (metrics,) = trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
     costs = {"flops_per_image": counter.flops_per_image, "seconds": time.perf_counter() - started}
-    predictions = getattr(module, "predictions", {})
+    predictions = getattr(parts.module, "predictions", {})
     return Score(dict(metrics), {name: tensor.numpy() for name, tensor in predictions.items()}, costs)
+
+
+def scoring_trainer(parts: Parts, *callbacks: L.Callback) -> L.Trainer:
+    """Return a fresh, quiet trainer for one process that evaluates as the recipe's trainer would."""
+    arguments: dict[str, Any] = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
+    arguments |= {"devices": 1, "callbacks": list(callbacks), "logger": False, "enable_checkpointing": False}
+    return L.Trainer(**arguments, enable_progress_bar=False, enable_model_summary=False)
+
+
+def write_score(folder: RunFolder, name: str, score: Score, scoring: Scoring) -> None:
+    """Store a score and the predictions behind it."""
+    folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = dict(score.predictions)
+    np.savez_compressed(folder.predictions(name), **arrays)
+    folder.write_score(name, score.metrics, score.costs, scoring.weights, scoring.section)
 
 
 class _FlopsOfFirstBatch(L.Callback):

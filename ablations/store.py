@@ -46,6 +46,10 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def search(self) -> Path:
+        return self.path / "lr_search.json"
+
+    @property
     def checkpoint(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
 
@@ -73,6 +77,15 @@ class RunFolder:
         score = _read_json(self._score_path(inference))
         return score["metrics"] if score is not None and isinstance(score.get("metrics"), dict) else None
 
+    def score_costs(self, inference: str) -> dict[str, float]:
+        """Return what one inference setting cost, by name; empty if there is no such score."""
+        return (_read_json(self._score_path(inference)) or {}).get("costs") or {}
+
+    def scored_weights(self, inference: str) -> tuple[str, dict[str, Any]] | None:
+        """Return which weights got a score, and with what `inference` section; `None` if there is no such score."""
+        score = _read_json(self._score_path(inference))
+        return (score["weights"], score["section"]) if score is not None and "section" in score else None
+
     def status(self) -> dict[str, Any]:
         """Return what was last said about the training: its `state` and, for one that failed, the `reason`."""
         return _read_json(self.path / "status.json") or {}
@@ -91,8 +104,17 @@ class RunFolder:
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.path / "result.json", result)
 
-    def write_score(self, inference: str, metrics: dict[str, float], costs: dict[str, float]) -> None:
-        write_json(self._score_path(inference), {"metrics": metrics, "costs": costs})
+    def write_score(
+        self,
+        inference: str,
+        metrics: dict[str, float],
+        costs: dict[str, float],
+        weights: str = "last",
+        section: dict[str, Any] | None = None,
+    ) -> None:
+        """Write what one inference setting got, and with which weights and section of the recipe it got that."""
+        record = {"metrics": metrics, "costs": costs, "weights": weights, "section": section or {}}
+        write_json(self._score_path(inference), record)
 
     def write_status(self, state: str, reason: str = "") -> None:
         write_json(self.path / "status.json", {"state": state, "reason": reason, "pid": os.getpid()})

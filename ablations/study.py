@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import StudyError
+from ablations.seeding import ALWAYS
 
-MODES = ("stack", "leave-one-out", "one-at-a-time")
+MODES = ("stack", "leave-one-out", "one-at-a-time", "pairs", "shapley")
+SHAPLEY_ORDERS = 8
+MAX_ROWS = 100
+"""How many rows `pairs` and `shapley` make unless the study allows more."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Study:
         reference: published gains.
         plugins: Python files with more tricks and classes.
         settings: values by path, set in the base recipe before any trick.
+        vary: what differs from seed to seed: `init` and `order` always, and `split` where every seed has a split of the
+            data of its own, which all rows share.
+        shapley_orders: in how many orders the tricks join in mode `shapley`, if there are that many.
+        max_rows: how many rows `pairs` and `shapley` may make.
+        wandb_project: the W&B project, or `team/project`, that its trainings are sent to; empty for none.
     """
 
     path: Path
@@ -82,6 +91,10 @@ class Study:
     reference: Reference | None = None
     plugins: tuple[Path, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    vary: tuple[str, ...] = ALWAYS
+    shapley_orders: int = SHAPLEY_ORDERS
+    max_rows: int = MAX_ROWS
+    wandb_project: str = ""
 
     def override(self, *, seeds: int | None, mode: str | None, settings: dict[str, Any]) -> "Study":
         """Return the study with what the command line says instead.

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import StudyError, did_you_mean
+from ablations.errors import StudyError, UserError, did_you_mean
 from ablations.registry import TASKS
-from ablations.study import MODES, Reference, Study, TrickUse
+from ablations.seeding import ALWAYS, VARY
+from ablations.study import MAX_ROWS, MODES, SHAPLEY_ORDERS, Reference, Study, TrickUse
+from ablations.tracking import check_project
 from ablations.yaml_file import read_mapping
 
 HERE = Path(__file__).parent
@@ -59,7 +61,9 @@ class _Reader:
     """
 
     required = ("name", "task", "base", "metric", "seeds", "tricks")
-    optional = ("mode", "scale", "higher_is_better", "reference", "plugins", "set")
+    optional = (
+        "mode", "scale", "higher_is_better", "reference", "plugins", "set", "vary", "shapley", "max_rows", "wandb",
+    )  # fmt: skip
 
     def __init__(self, path: Path, data: dict[str, Any]) -> None:
         self.path = path
@@ -88,6 +92,10 @@ class _Reader:
             reference=self._reference(tricks),
             plugins=tuple(self._file(str(name), "plugins", ".py") for name in self._typed("plugins", list, [])),
             settings=self._typed("set", dict, {}),
+            vary=self._vary(),
+            wandb_project=self._wandb_project(),
+            shapley_orders=self._shapley_orders(),
+            max_rows=self._count("max_rows", self.data.get("max_rows"), MAX_ROWS),
         )
         if self.problems:
             raise StudyError(*self.problems)
@@ -133,6 +141,48 @@ class _Reader:
         else:
             self._problem(f"'seeds' must be a number of seeds or a list of seeds from 0 up, not {seeds!r}.")
         return (0,)
+
+    def _vary(self) -> tuple[str, ...]:
+        vary = self._typed("vary", list, list(ALWAYS))
+        unknown = [name for name in vary if name not in VARY]
+        if unknown:
+            self._problem(
+                f"'vary' holds {', '.join(map(repr, unknown))}; it can name {', '.join(VARY)}."
+                f"{did_you_mean(str(unknown[0]), VARY)}"
+            )
+        elif not set(ALWAYS) <= set(vary):
+            self._problem(
+                f"'vary' must name {' and '.join(ALWAYS)}, which differ from seed to seed anyway, not {vary!r}."
+            )
+        return tuple(name for name in VARY if name in vary)
+
+    def _shapley_orders(self) -> int:
+        settings = self._typed("shapley", dict, {})
+        for key in settings:
+            if key != "orders":
+                self._problem(f"'shapley': unknown key {key!r}.{did_you_mean(str(key), ('orders',))} It has 'orders'.")
+        return self._count("shapley.orders", settings.get("orders"), SHAPLEY_ORDERS)
+
+    def _count(self, key: str, value: Any, default: int) -> int:
+        if value is None:
+            return default
+        if type(value) is not int or value < 1:
+            self._problem(f"{key!r} must be a whole number from 1 up, not {value!r}.")
+            return default
+        return value
+
+    def _wandb_project(self) -> str:
+        wandb = self._typed("wandb", dict, {})
+        if not wandb:
+            return ""
+        if set(wandb) != {"project"} or not isinstance(wandb["project"], str):
+            self._problem(f"'wandb' must be `{{project: NAME}}`, not {wandb!r}.")
+            return ""
+        try:
+            return check_project(wandb["project"])
+        except UserError as error:
+            self._problem(f"'wandb': {error}")
+        return ""
 
     def _file(self, name: str, key: str, suffix: str) -> Path:
         """Return the file that a study names; it must lie in the study's folder or a `bases`/`plugins` beside it."""

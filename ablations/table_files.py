@@ -1,7 +1,8 @@
-"""The three plain files of a results folder from which a table is made, read and checked against each other.
+"""The plain files of a results folder from which a table is made, read and checked against each other.
 
-`study.json` says what the rows are, `scores.csv` has a line a row and seed, `costs.csv` a line a training. Scores alone
-decide every number but the costs, so `scores.csv` must be whole; `costs.csv` may lack columns or not be there at all.
+`study.json` says what the rows are, `scores.csv` has a line a row and seed, `costs.csv` a line a training, and
+`inference_costs.csv` what the test of a row and seed cost. Scores alone decide every number but the costs, so
+`scores.csv` must be whole; the files of costs may lack columns or not be there at all.
 """
 
 import json
@@ -18,9 +19,18 @@ from ablations.study import MODES
 
 STATUSES = ("done", "failed", "missing")
 SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
-COST_COLUMNS = ("seconds", "parameters", "device", "threads")
+COST_COLUMNS = ("seconds", "peak_memory_mb", "parameters", "device", "threads", "code", "versions")
+TEST_COLUMNS = {"seconds": "test_seconds", "flops_per_image": "flops_per_image"}
+"""Columns of `inference_costs.csv`, and what they are called beside those of the trainings."""
+_BEHIND: dict[str, tuple[str, Callable[[np.ndarray], Any]]] = {
+    "seconds": ("trainings", np.sum),
+    "peak_memory_mb": ("trainings", np.max),
+    "parameters": ("networks", np.sum),
+}
+"""Which trainings of a row decide a cost, and how."""
 TOP_KEYS = ["name", "task", "mode", "metric", "scale", "unit", "higher_is_better", "seeds", "reference", "rows", "head"]
 ROW_KEYS = ["index", "name", "text", "trick", "compared_to", "sign", "published", "published_unconfirmed"]
+RACE_KEYS = ["max_seeds", "first", "effect"]
 HEAD_KEYS = ["command", "commit", "versions", "hardware", "date"]
 
 
@@ -35,8 +45,9 @@ class TableFiles:
     Args:
         study: `study.json`.
         scores: a line a row and seed, with the columns `row`, `seed`, `status`, `reason`, `key`, `value` (the headline
-            metric in the table's unit; NaN unless done) and `seconds`, `parameters`, `device`, `threads` of its
-            training (NaN if unknown).
+            metric in the table's unit; NaN unless done), `seconds`, `peak_memory_mb` and `parameters` of all trainings
+            behind it, `device`, `threads`, `code` and `versions` of its own, and `test_seconds` and `flops_per_image`
+            of its test (NaN if unknown).
     """
 
     study: dict[str, Any]
@@ -51,8 +62,9 @@ def read_files(folder: Path) -> TableFiles:
     """
     study = _read_study(folder / "study.json")
     scores = _read_scores(folder / "scores.csv", study)
-    costs = _read_costs(folder / "costs.csv")
-    return TableFiles(study, scores.merge(costs, on=["key", "seed"], how="left"))
+    costs, tests = _read_costs(folder / "costs.csv"), _read_tests(folder / "inference_costs.csv")
+    with_costs = scores.merge(costs, on=["key", "seed"], how="left").merge(tests, on=["row", "seed"], how="left")
+    return TableFiles(study, _with_all_trainings(with_costs, study, costs))
 
 
 def _read_study(path: Path) -> dict[str, Any]:
@@ -61,6 +73,8 @@ def _read_study(path: Path) -> dict[str, Any]:
     if not lacking:
         lacking += [f"head.{key}" for key in _lacking(study["head"], HEAD_KEYS)]
         lacking += [f"reference.{key}" for key in _lacking(study["reference"] or {"source": 0}, ["source"])]
+        lacking += [f"race.{key}" for key in _lacking(study.get("race") or dict.fromkeys(RACE_KEYS), RACE_KEYS)]
+        lacking += _lacking(study, ["orders"] if study["mode"] == "shapley" else [])
         lacking += [f"rows[{i}].{key}" for i, row in enumerate(study["rows"]) for key in _lacking(row, ROW_KEYS)]
     if lacking:
         raise _error(path, f"it lacks {', '.join(lacking)}")
@@ -122,8 +136,40 @@ def _read_costs(path: Path) -> pd.DataFrame:
     twice = costs.duplicated(["key", "seed"])
     if twice.any():
         raise _error(path, f"it has a training that stood before (line {_first_line(twice)})")
-    numbers = [name for name in ("seconds", "parameters", "threads") if name in costs]
+    numbers = [name for name in ("seconds", "peak_memory_mb", "parameters", "threads") if name in costs]
     return costs.assign(**{name: _decimal(path, costs[name]) for name in numbers}).reindex(columns=columns)
+
+
+def _read_tests(path: Path) -> pd.DataFrame:
+    columns = ["row", "seed", *TEST_COLUMNS]
+    if not path.exists():
+        tests = pd.DataFrame({name: pd.Series(dtype="int64" if name in ("row", "seed") else float) for name in columns})
+        return tests.rename(columns=TEST_COLUMNS)
+    tests = _read_csv(path, ("row", "seed"))
+    tests = tests.assign(row=_whole(path, tests["row"]), seed=_whole(path, tests["seed"]))
+    twice = tests.duplicated(["row", "seed"])
+    if twice.any():
+        raise _error(path, f"it has a row and seed that stood before (line {_first_line(twice)})")
+    numbers = {name: _decimal(path, tests[name]) for name in TEST_COLUMNS if name in tests}
+    return tests.assign(**numbers).reindex(columns=columns).rename(columns=TEST_COLUMNS)
+
+
+def _with_all_trainings(scores: pd.DataFrame, study: dict[str, Any], costs: pd.DataFrame) -> pd.DataFrame:
+    """Let a row that needs several trainings cost their seconds and parameters together, and the largest memory.
+
+    What one of them does not tell is unknown of the row, too.
+    """
+    of_training = costs.set_index(["key", "seed"])
+    for row in study["rows"]:
+        for column, (which, together) in _BEHIND.items():
+            behind = row.get(which) or []
+            if len(behind) < 2:
+                continue
+            known = of_training[column].to_dict()
+            for line in scores.index[scores["row"] == row["index"]]:
+                values = [known.get((key, scores.at[line, "seed"] + offset), np.nan) for key, offset in behind]
+                scores.at[line, column] = together(np.array(values, dtype=float))
+    return scores
 
 
 def _first_line(lines: pd.Series) -> int:

@@ -1,136 +1,33 @@
-"""The numbers of a study's table.
+"""The numbers of a study's table, from the files of its results folder.
 
-Seeds that failed are counted and named, never dropped. A gain is always with the trick minus without it, in every mode
-of a study. The records here hold full precision; `ablations.table` rounds.
+Seeds that failed are counted and named, never dropped. Rows are compared by `ablations.table_comparisons`.
 """
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ablations.statistics import Difference, Interval, holm, mean_interval, sample_sd, verdict, welch
+from ablations.interactions import interactions, shapley_values
+from ablations.plan import group_leaders
+from ablations.racing import Race, Standing, decide
+from ablations.statistics import holm, holm_intervals, mean_interval, probability_of_improvement, sample_sd, verdict
+from ablations.table_comparisons import NO_GAIN, Sample, gain_of, race_comparisons, race_words
 from ablations.table_files import HEAD_KEYS, read_files
+from ablations.table_records import Failure, Head, Mixture, Table, TableRow
+
+__all__ = ["ALPHA", "CONFIDENCE", "Failure", "Head", "Mixture", "Table", "TableRow", "read_table"]
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why some seeds of a row have no score.
-
-    Args:
-        reason: one line.
-        seeds: the seeds that failed for it.
-    """
-
-    reason: str
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One line of the table; scores and gains are in the table's unit.
-
-    Args:
-        index: the number of the row; 0 is the base, or the full stack where tricks are left out of it.
-        name: short name.
-        text: one sentence on what the row adds.
-        trick: name of the trick; None for the row that others are compared with first.
-        compared_to: index of the row that the gain is measured against, or None.
-        n_done: seeds with a score.
-        n_failed: seeds that failed, or whose score is not a finite number.
-        n_missing: seeds that have not been run.
-        score: mean over the seeds with a score, and its interval.
-        sd: standard deviation over these seeds.
-        gain: with the trick minus without it; None if the row is compared with none.
-        p_adjusted: p of the gain, adjusted over the table; NaN without one.
-        verdict: the gain in words; empty if the row is compared with none.
-        published: the gain that was published, in the table's unit, or None.
-        published_unconfirmed: whether nobody has checked that number against its source.
-        seconds: mean time of a training; NaN if unknown.
-        seconds_ratio: `seconds` divided by that of the row compared with; NaN if unknown.
-        parameters: number of parameters, or None if unknown.
-        failures: why seeds failed.
-    """
-
-    index: int
-    name: str
-    text: str
-    trick: str | None
-    compared_to: int | None
-    n_done: int
-    n_failed: int
-    n_missing: int
-    score: Interval
-    sd: float
-    gain: Difference | None
-    p_adjusted: float
-    verdict: str
-    published: float | None
-    published_unconfirmed: bool
-    seconds: float
-    seconds_ratio: float
-    parameters: int | None
-    failures: tuple[Failure, ...]
-
-
-@dataclass(frozen=True)
-class Head:
-    """How the scores were made: the command, and on what."""
-
-    command: str
-    commit: str | None
-    versions: Mapping[str, str]
-    hardware: str
-    date: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """The table of a study.
-
-    Args:
-        name: name of the study.
-        task: task of the study.
-        mode: how rows were made from tricks: `stack`, `leave-one-out` or `one-at-a-time`.
-        metric: the headline metric.
-        scale: what it was multiplied with to give the numbers of this table.
-        unit: what the numbers are in; empty for a plain number.
-        higher_is_better: whether a positive gain is good.
-        seeds: the seeds of the study.
-        source: where the published gains stand, or None.
-        source_unconfirmed: whether some of these gains have not been checked against it.
-        head: how the scores were made.
-        rows: in the order of the study.
-        shared_trainings: groups of rows that score the same trainings, as row indices.
-        machines: the devices and numbers of threads that trainings ran on, as far as known.
-    """
-
-    name: str
-    task: str
-    mode: str
-    metric: str
-    scale: float
-    unit: str
-    higher_is_better: bool
-    seeds: tuple[int, ...]
-    source: str | None
-    source_unconfirmed: bool
-    head: Head
-    rows: tuple[TableRow, ...]
-    shared_trainings: tuple[tuple[int, ...], ...]
-    machines: tuple[str, ...]
-
-    @property
-    def comparisons(self) -> int:
-        """Number of gains that have a p-value; p is adjusted over these."""
-        return sum(not math.isnan(row.p_adjusted) for row in self.rows)
+COSTS = ("seconds", "peak_memory_mb", "parameters", "test_seconds", "flops_per_image")
+RESAMPLES = 1000
+"""How often seeds are drawn for the probability of improvement; always by the same generator, so tables repeat."""
 
 
 def read_table(folder: Path) -> Table:
@@ -141,51 +38,49 @@ def read_table(folder: Path) -> Table:
 
     Raises:
         TableError: a file is missing, damaged, or does not fit the others, or no row has the study's metric.
+        StudyError: the rule of a race cannot be kept.
     """
     files = read_files(folder)
     study, reference = files.study, files.study["reference"] or {"source": None}
-    return Table(
+    samples = _samples(files.scores)
+    race, standing = _race(study, samples)
+    table = Table(
         **{key: study[key] for key in ("name", "task", "mode", "metric", "scale", "unit", "higher_is_better")},
         seeds=tuple(study["seeds"]),
         source=reference["source"],
         source_unconfirmed=bool(reference.get("unconfirmed", False)),
         head=Head(**{key: study["head"][key] for key in HEAD_KEYS}),
-        rows=_rows(study, _samples(files.scores)),
+        rows=_rows(study, samples),
         shared_trainings=_shared_trainings(files.scores),
         machines=_machines(files.scores),
+        vary=tuple(study.get("vary", Table.vary)),
+        mixtures=tuple(_mixtures(files.scores)),
+        interactions=interactions(study, samples, ALPHA) if study["mode"] == "pairs" else (),
+        shapley=shapley_values(study, samples, ALPHA) if study["mode"] == "shapley" else (),
+        orders=tuple(map(tuple, study.get("orders", ()))),
     )
+    if race is None or standing is None:
+        return table
+    return replace(table, race=race, needed=standing.needed, rows=_raced(table, race, standing))
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """What there is of one row."""
-
-    values: np.ndarray
-    seconds: float
-    parameters: int | None
-    failures: tuple[Failure, ...]
-
-    @property
-    def n_failed(self) -> int:
-        return sum(len(failure.seeds) for failure in self.failures)
-
-
-_NOTHING = _Sample(np.empty(0), math.nan, None, ())
-
-
-def _samples(scores: pd.DataFrame) -> dict[int, _Sample]:
+def _samples(scores: pd.DataFrame) -> dict[int, Sample]:
     done, failed = (scores["status"] == "done").to_numpy(), (scores["status"] == "failed").to_numpy()
-    columns = {name: scores[name].to_numpy(dtype=float) for name in ("value", "seconds", "parameters")}
-    reasons, seeds = scores["reason"].to_numpy(), scores["seed"].to_numpy()
-    samples: dict[Any, _Sample] = {}
+    columns = {name: scores[name].to_numpy(dtype=float) for name in ("value", *COSTS)}
+    reasons, seeds, keys = (scores[name].to_numpy() for name in ("reason", "seed", "key"))
+    samples: dict[Any, Sample] = {}
     for row, lines in scores.groupby("row").indices.items():
-        values, seconds, parameters = (_finite(column[lines[done[lines]]]) for column in columns.values())
-        lost = lines[failed[lines]]
-        samples[row] = _Sample(
-            values,
-            float(seconds.mean()) if seconds.size else math.nan,
-            int(parameters[0]) if parameters.size else None,
+        finished, lost = lines[done[lines]], lines[failed[lines]]
+        costs = {name: _finite(columns[name][finished]) for name in COSTS}
+        usual = {name: float(np.median(values)) if values.size else math.nan for name, values in costs.items()}
+        samples[row] = Sample(
+            columns["value"][finished],
+            tuple(seeds[finished].tolist()),
+            frozenset(keys[finished].tolist()) - {""},
+            usual["seconds"],
+            int(costs["parameters"][0]) if costs["parameters"].size else None,
             _failures(reasons[lost].tolist(), seeds[lost].tolist()),
+            *(usual[name] for name in ("peak_memory_mb", "test_seconds", "flops_per_image")),
         )
     return samples
 
@@ -201,46 +96,78 @@ def _failures(reasons: list[str], seeds: list[int]) -> tuple[Failure, ...]:
     return tuple(Failure(reason, tuple(sorted(of_reason))) for reason, of_reason in sorted(seeds_of.items()))
 
 
-def _rows(study: dict[str, Any], samples: dict[int, _Sample]) -> tuple[TableRow, ...]:
+def _rows(study: dict[str, Any], samples: dict[int, Sample]) -> tuple[TableRow, ...]:
     plans: list[dict[str, Any]] = study["rows"]
-    gains = [_gain(plan, samples) for plan in plans]
-    adjusted = holm([gain.p if gain is not None else math.nan for gain in gains])
+    groups = {plan["index"]: plan.get("group", 1) for plan in plans}
+    gains = [gain_of(plan, samples, groups, "split" in study.get("vary", ()), CONFIDENCE) for plan in plans]
+    compared = [gain if gain is not None else NO_GAIN for gain in gains]
+    adjusted, widened = holm([gain.p for gain in compared]), holm_intervals(compared, ALPHA)
     comparisons = sum(not math.isnan(p) for p in adjusted)
     rows = []
-    for plan, gain, p in zip(plans, gains, adjusted, strict=True):
-        sample = samples.get(plan["index"], _NOTHING)
-        other = samples.get(plan["compared_to"], _NOTHING)
-        words = ""
+    for plan, gain, wide, p in zip(plans, gains, widened, adjusted, strict=True):
+        sample, other = (samples.get(plan[which], Sample()) for which in ("index", "compared_to"))
+        words, improvement = "", None
         if gain is not None:
             sds = sample_sd(sample.values), sample_sd(other.values)
-            words = verdict(gain, p, *sds, ALPHA, study["higher_is_better"], comparisons)
+            words = verdict(wide, *sds, ALPHA, study["higher_is_better"], comparisons)
+            sides = (sample.values, other.values) if plan["sign"] > 0 else (other.values, sample.values)
+            generator = np.random.default_rng(plan["index"])
+            improvement = probability_of_improvement(
+                *sides, generator, study["higher_is_better"], CONFIDENCE, RESAMPLES
+            )
+        expected = len(group_leaders(study["seeds"], groups[plan["index"]]))
         rows.append(
             TableRow(
                 **{key: plan[key] for key in ("index", "name", "text", "trick", "compared_to", "published")},
                 n_done=sample.values.size,
                 n_failed=sample.n_failed,
-                n_missing=len(study["seeds"]) - sample.values.size - sample.n_failed,
+                n_missing=expected - sample.values.size - sample.n_failed,
                 score=mean_interval(sample.values, CONFIDENCE),
                 sd=sample_sd(sample.values),
-                gain=gain,
+                gain=wide if gain is not None else None,
                 p_adjusted=p,
                 verdict=words,
                 published_unconfirmed=plan["published_unconfirmed"],
                 seconds=sample.seconds,
-                seconds_ratio=sample.seconds / other.seconds if other.seconds > 0 else math.nan,
+                seconds_ratio=_ratio(sample.seconds, other.seconds),
                 parameters=sample.parameters,
                 failures=sample.failures,
+                improvement=improvement,
+                n_trainings=len(plan.get("trainings") or [plan["index"]]),
+                test_ratio=_ratio(sample.test_seconds, other.test_seconds),
+                **{name: getattr(sample, name) for name in ("peak_memory_mb", "test_seconds", "flops_per_image")},
             )
         )
     return tuple(rows)
 
 
-def _gain(plan: dict[str, Any], samples: dict[int, _Sample]) -> Difference | None:
-    """With the trick minus without it: of the two rows, the one compared with has the trick where the sign is -1."""
-    if plan["compared_to"] is None:
-        return None
-    row, other = (samples.get(plan[which], _NOTHING).values for which in ("index", "compared_to"))
-    return welch(row, other, CONFIDENCE) if plan["sign"] > 0 else welch(other, row, CONFIDENCE)
+def _ratio(value: float, other: float) -> float:
+    return value / other if other > 0 else math.nan
+
+
+def _race(study: dict[str, Any], samples: dict[int, Sample]) -> tuple[Race | None, Standing | None]:
+    """The rule of a study's race and how it stands; nothing if the study is no race."""
+    if not study.get("race"):
+        return None, None
+    rule = study["race"]
+    race = Race(tuple(study["seeds"][: rule["max_seeds"]]), rule["effect"], rule["first"], ALPHA)
+    scores = {row: sample.run_seeds() for row, sample in samples.items()}
+    comparisons = race_comparisons(study["rows"], "split" in study.get("vary", ()))
+    return race, decide(race, comparisons, scores, study["higher_is_better"])
+
+
+def _raced(table: Table, race: Race, standing: Standing) -> tuple[TableRow, ...]:
+    """The rows as the race sees them: its intervals and verdicts, and no p, which would be that of one look."""
+    decisions, rows = iter(standing.decisions), []
+    for row in table.rows:
+        wanted = sum(index == row.index for index, _ in standing.needed)
+        row = replace(row, n_missing=wanted, n_spared=row.n_missing - wanted)
+        if row.compared_to is not None:
+            decision = next(decisions)
+            words = race_words(decision, race)
+            row = replace(row, gain=decision.difference, p_adjusted=math.nan, verdict=words, decision=decision)
+        rows.append(row)
+    return tuple(rows)
 
 
 def _shared_trainings(scores: pd.DataFrame) -> tuple[tuple[int, ...], ...]:
@@ -255,3 +182,30 @@ def _machines(scores: pd.DataFrame) -> tuple[str, ...]:
     return tuple(
         sorted(f"{device} ({threads:.0f} threads)" if threads > 0 else str(device) for device, threads in pairs)
     )
+
+
+def _mixtures(scores: pd.DataFrame) -> Iterable[Mixture]:
+    """What differs between the trainings whose scores stand in the table: our code, libraries, devices."""
+    done = scores[scores["status"] == "done"]
+    yield from _mixture("versions of the code", done["row"], done["code"])
+    installed = {text: _versions(text) for text in done["versions"].dropna().unique()}
+    for name in sorted({name for versions in installed.values() for name in versions}):
+        found = done["versions"].map(lambda text, name=name: installed.get(text, {}).get(name, ""))
+        yield from _mixture(f"versions of {name}", done["row"], found)
+    yield from _mixture("devices", done["row"], done["device"])
+
+
+def _mixture(what: str, rows: pd.Series, values: pd.Series) -> Iterable[Mixture]:
+    known = values.notna() & (values != "")
+    rows_of = rows[known].groupby(values[known].astype(str)).unique()
+    if len(rows_of) > 1:
+        yield Mixture(what, {str(value): tuple(sorted(of_value.tolist())) for value, of_value in rows_of.items()})
+
+
+def _versions(text: str) -> dict[str, str]:
+    """The versions that a line of costs records; nothing where it holds something else."""
+    try:
+        versions = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return versions if isinstance(versions, dict) else {}

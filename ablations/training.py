@@ -16,25 +16,33 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ablations.ensembles import score_ensembles
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
 from ablations.keys import weights_name
+from ablations.lr_search import search
 from ablations.parsing import Parts, build, build_inference
-from ablations.plan import Training
+from ablations.plan import Training, is_search
+from ablations.references import TRAINING, replace_references
 from ablations.registry import load_plugin
-from ablations.scoring import Score, score_weights
+from ablations.scoring import score_weights, write_score
 from ablations.store import RunFolder, write_text
+from ablations.stored_training import weights_behind
+from ablations.tracking.runs import TrainingLogger, track, with_own_loggers
 from ablations.yaml_file import dump_yaml
 from callbacks import CostMonitor, EpochCheckpoint, MetricHistory, ReseedEachEpoch, StoredWeights
 from lit_modules import DivergedError
 
 log = logging.getLogger(__name__)
+
+
+class MissingNeedError(RuntimeError):
+    """A training builds on another one that the store does not hold."""
 
 
 class InterruptedTrainingError(RuntimeError):
@@ -52,19 +60,31 @@ def run_training(training: Training) -> None:
     folder = RunFolder(training.folder)
     with folder.lock():
         _discard_corrupt(folder, training.scorings)
-        if not folder.missing(training.scorings):
+        if training.is_done():
             return
+        _check_needs(training)
         folder.write_status("running")
-        write_text(folder.recipe, recipe_text(training.config(), training.plugins))
-        parts = _build(training)
-        costs = (
-            None if folder.result() is not None and _has_weights(training, folder) else _fit(training, parts, folder)
-        )
-        _score(training, parts, folder)
-        if costs is not None:
-            folder.write_result(_result(training, parts, costs))
-            shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
+        with track(training) as logger:
+            _train_and_score(training, folder, logger)
         folder.write_status("done")
+
+
+def _train_and_score(training: Training, folder: RunFolder, logger: TrainingLogger | None) -> None:
+    if training.is_ensemble:
+        score_ensembles(training)
+        return
+    write_text(folder.recipe, recipe_text(training.config(), training.plugins))
+    parts = _build(training)
+    if is_search(training.recipe):
+        search(parts, folder)
+        folder.write_result({"key": training.key, "seed": training.seed, "seconds": 0.0})
+        return
+    trained = folder.result() is not None and _has_weights(training, folder)
+    costs = None if trained else _fit(training, parts, folder, logger)
+    _score(training, parts, folder)
+    if costs is not None:
+        folder.write_result(_result(training, parts, costs))
+        shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
 
 
 def run_and_record(training: Training, threads: int | None = None) -> None:
@@ -92,7 +112,7 @@ def run_and_record(training: Training, threads: int | None = None) -> None:
 
 def failure_reason(error: BaseException) -> str:
     """Return in one line why a training failed."""
-    if isinstance(error, DivergedError | InterruptedTrainingError | RecipeError):
+    if isinstance(error, DivergedError | InterruptedTrainingError | MissingNeedError | RecipeError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory"
@@ -106,13 +126,25 @@ def recipe_text(config: dict[str, Any], plugins: Iterable[Path] = ()) -> str:
     return dump_yaml({"plugins": named, **config} if named else config)
 
 
+def _check_needs(training: Training) -> None:
+    """See that all that other trainings must leave behind is there."""
+    for need in training.needs:
+        if RunFolder(need.folder(training.store)).score(need.inference) is None:
+            raise MissingNeedError(
+                f"it needs the score {need.inference!r} of the training {need.key} with seed {need.seed}, which "
+                f"{training.store} does not hold. Run the study that it comes from, or the recipe of that row, first."
+            )
+
+
 def _build(training: Training) -> Parts:
     config = training.config()
+    trained = {name: value for name, value in config.items() if name != "inference"}
+    located = replace_references(trained, TRAINING, lambda text: weights_behind(text, training))
     L.seed_everything(training.seed, workers=True, verbose=False)
-    return build(config)
+    return build({**config, **located})
 
 
-def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
+def _fit(training: Training, parts: Parts, folder: RunFolder, logger: TrainingLogger | None) -> CostMonitor:
     """Train to the last epoch, from the last checkpoint if there is one that can be read, and store the weights."""
     checkpoint = _usable_checkpoint(folder)
     costs = CostMonitor()
@@ -126,6 +158,8 @@ def _fit(training: Training, parts: Parts, folder: RunFolder) -> CostMonitor:
         EpochCheckpoint(folder.checkpoint, training.checkpoint_seconds),
     ]
     arguments["default_root_dir"] = str(folder.path)
+    if logger is not None:
+        arguments["logger"] = with_own_loggers(logger, arguments.get("logger"))
     shown = {"logger": False, "enable_progress_bar": training.show_progress, "enable_model_summary": False}
     arguments |= {name: value for name, value in shown.items() if arguments.get(name) is None}
     trainer = L.Trainer(**arguments)
@@ -199,15 +233,8 @@ def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
             raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
         if len(files) > 1:
             for member, path in enumerate(files, start=1):
-                _write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference))
-        _write_score(folder, name, score_weights(parts, files, inference))
-
-
-def _write_score(folder: RunFolder, name: str, score: Score) -> None:
-    folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = dict(score.predictions)
-    np.savez_compressed(folder.predictions(name), **arrays)
-    folder.write_score(name, score.metrics, score.costs)
+                write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
+        write_score(folder, name, score_weights(parts, files, inference), scoring)
 
 
 def _result(training: Training, parts: Parts, costs: CostMonitor) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run costs: time, images a second, memory, parameters."""
+"""What a run costs: time, images a second, memory, parameters, floating-point operations."""
 
 import resource
 import sys
@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 
 class CostMonitor(L.Callback):
@@ -21,13 +22,18 @@ class CostMonitor(L.Callback):
         Trainer(callbacks=[costs]).fit(model)
         costs.summary()["images_per_second"]
 
+    Args:
+        count_flops: count the floating-point operations of the first training step; it takes a few times as long. Not
+            for compiled modules.
+
     Raises:
         TypeError: `count_images` does not know the batch's form.
     """
 
     observes_only = True
 
-    def __init__(self) -> None:
+    def __init__(self, count_flops: bool = False) -> None:
+        self.count_flops = count_flops
         self._forget()
 
     def _forget(self) -> None:
@@ -36,12 +42,16 @@ class CostMonitor(L.Callback):
         self._images = 0
         self._parameters = 0
         self._peak_memory_mb = 0.0
+        self._flops_per_image = 0.0
+        self._counter: FlopCounterMode | None = None
 
     def summary(self) -> dict[str, float]:
         """Return the costs so far.
 
         `seconds` of the whole fit, `images_per_second` on this rank in training alone, `peak_memory_mb` of the device,
-        or of the process where that is the CPU, and the number of trainable and frozen `parameters`.
+        or of the process where that is the CPU, the number of trainable and frozen `parameters`, and
+        `train_flops_per_image` of forward and backward pass, a multiplication and an addition being two, 0 if they
+        were not counted.
         """
         seconds = self._training.seconds()
         return {
@@ -49,6 +59,7 @@ class CostMonitor(L.Callback):
             "images_per_second": self._images / seconds if seconds else float("nan"),
             "peak_memory_mb": self._peak_memory_mb,
             "parameters": self._parameters,
+            "train_flops_per_image": self._flops_per_image,
         }
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -64,10 +75,21 @@ class CostMonitor(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._training.start()
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.count_flops and not self._flops_per_image:
+            self._counter = FlopCounterMode(display=False)
+            self._counter.__enter__()
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += count_images(batch)
+        images = count_images(batch)
+        self._images += images
+        if self._counter is not None:
+            self._flops_per_image = self._counter.get_total_flops() / images
+            self._stop_counting()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_training(pl_module)
@@ -86,6 +108,7 @@ class CostMonitor(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._training.stop()
         self._fit.stop()
+        self._stop_counting()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -93,6 +116,7 @@ class CostMonitor(L.Callback):
             "training_seconds": self._training.seconds(),
             "images": self._images,
             "peak_memory_mb": self._peak_memory_mb,
+            "flops_per_image": self._flops_per_image,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,6 +124,12 @@ class CostMonitor(L.Callback):
         self._training = _Stopwatch(state_dict["training_seconds"])
         self._images = state_dict["images"]
         self._peak_memory_mb = state_dict["peak_memory_mb"]
+        self._flops_per_image = state_dict["flops_per_image"]
+
+    def _stop_counting(self) -> None:
+        if self._counter is not None:
+            self._counter.__exit__(None, None, None)
+            self._counter = None
 
     def _stop_training(self, pl_module: L.LightningModule) -> None:
         if pl_module.device.type == "cuda":

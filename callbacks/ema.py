@@ -108,7 +108,9 @@ class EMA(StoredWeights):
             self._count_step(trainer)  # the checkpoint may have been taken after a step, before it was counted
         else:
             if trainer.ckpt_path is not None:
-                rank_zero_warn(f"EMA: {trainer.ckpt_path} holds no average; it begins with the loaded weights.")
+                rank_zero_warn(
+                    f"{self._name}: {trainer.ckpt_path} holds no average; it begins with the loaded weights."
+                )
             self._global_step = trainer.global_step
 
     def _check_length(self, trainer: L.Trainer) -> None:

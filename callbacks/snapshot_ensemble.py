@@ -1,4 +1,4 @@
-"""Snapshots of the weights along one training, the members of a snapshot ensemble."""
+"""SnapshotEnsemble of the weights along one training, the members of a snapshot ensemble."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from callbacks.stored_weights import StoredWeights, is_trial
 from callbacks.trained_tensors import complete_state, follow_first_rank, trained_buffers, trained_parameters
 
 
-class Snapshots(StoredWeights):
+class SnapshotEnsemble(StoredWeights):
     """Keep the weights at the ends of given epochs, or of equal cycles; Huang et al., 2017, arXiv:1704.00109.
 
     The last cycle's end is the end of the run. With a learning rate that restarts in every cycle, such as
     `lit_modules.cosine_cycles.CosineCycles`, the snapshots are the members of a snapshot ensemble, whose predictions
     are averaged. The callback itself only observes; tests and predictions of the trainer use the module's own weights.
-    Snapshots stay in the processor's memory and are part of every checkpoint.
+    SnapshotEnsemble stay in the processor's memory and are part of every checkpoint.
 
     Example::
 
-        snapshots = Snapshots(cycles=5)
+        snapshots = SnapshotEnsemble(cycles=5)
         trainer = Trainer(max_epochs=200, callbacks=[snapshots])
         trainer.fit(module)
         members = snapshots.stored_weights(module)  # snapshot-1, after 40 epochs, to snapshot-5, after 200
@@ -42,11 +42,13 @@ class Snapshots(StoredWeights):
     def __init__(self, cycles: int | None = None, epochs: Sequence[int] | None = None) -> None:
         super().__init__()
         if (cycles is None) == (epochs is None):
-            raise ValueError(f"Snapshots: give either cycles or epochs, not cycles={cycles} and epochs={epochs}.")
+            raise ValueError(
+                f"SnapshotEnsemble: give either cycles or epochs, not cycles={cycles} and epochs={epochs}."
+            )
         if cycles is not None and cycles < 1:
-            raise ValueError(f"Snapshots: cycles must be at least 1, not {cycles}.")
+            raise ValueError(f"SnapshotEnsemble: cycles must be at least 1, not {cycles}.")
         if epochs is not None and (not epochs or list(epochs) != sorted({max(1, epoch) for epoch in epochs})):
-            raise ValueError(f"Snapshots: epochs must be increasing numbers from 1 up, not {list(epochs)}.")
+            raise ValueError(f"SnapshotEnsemble: epochs must be increasing numbers from 1 up, not {list(epochs)}.")
         self.cycles = cycles
         self.epochs = None if epochs is None else list(epochs)
         self._ends: list[int] = []
@@ -74,18 +76,18 @@ class Snapshots(StoredWeights):
             return []
         if total is None or total < 1 or trainer.max_steps != -1:
             raise ValueError(
-                f"Snapshots: the run's length must be given in epochs, but max_epochs={total} and "
+                f"SnapshotEnsemble: the run's length must be given in epochs, but max_epochs={total} and "
                 f"max_steps={trainer.max_steps}. Set max_epochs alone."
             )
         if self.epochs is not None:
             if self.epochs[-1] > total:
-                raise ValueError(f"Snapshots: epochs={self.epochs}, but the run ends after {total} epochs.")
+                raise ValueError(f"SnapshotEnsemble: epochs={self.epochs}, but the run ends after {total} epochs.")
             return self.epochs
         cycles = self.cycles or 1
         if total % cycles:
             divisors = [number for number in range(1, total + 1) if total % number == 0]
             raise ValueError(
-                f"Snapshots: {cycles} cycles do not divide the run's {total} epochs. "
+                f"SnapshotEnsemble: {cycles} cycles do not divide the run's {total} epochs. "
                 f"Choose one of {', '.join(map(str, divisors))} cycles, or another max_epochs."
             )
         return [total // cycles * cycle for cycle in range(1, cycles + 1)]

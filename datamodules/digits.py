@@ -31,12 +31,14 @@ class Digits(InMemoryDataModule):
     Args:
         labels_per_class: Training images of each class, 1 to 54.
         split_seed: Which images are for training, validation and test.
-        batch_size: As in `InMemoryDataModule`, and so are the others.
+        batch_size: As in `ImageDataModule`, and so are the others.
         eval_batch_size: See there.
         transforms: See there.
         mixes: See there.
         mix_off_epochs: See there.
         normalize: See there.
+        class_balanced: See there.
+        train_fraction: See there.
 
     Raises:
         ValueError: If ``labels_per_class`` or ``split_seed`` is out of range.
@@ -55,8 +57,19 @@ class Digits(InMemoryDataModule):
         mixes: Sequence[nn.Module] = (),
         mix_off_epochs: int = 0,
         normalize: bool = False,
+        class_balanced: bool = False,
+        train_fraction: float = 1.0,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, transforms, mixes, mix_off_epochs, normalize)
+        super().__init__(
+            batch_size,
+            eval_batch_size,
+            transforms,
+            mixes,
+            mix_off_epochs,
+            normalize,
+            class_balanced,
+            train_fraction,
+        )
         problems = []
         if not 1 <= labels_per_class <= _POOL_PER_CLASS:
             problems.append(f"labels_per_class={labels_per_class} must be from 1 to {_POOL_PER_CLASS}")
@@ -73,12 +86,19 @@ class Digits(InMemoryDataModule):
         return InMemoryImages(torch.from_numpy(levels).view(-1, 1, 8, 8), torch.from_numpy(targets).long())
 
     def split(self, targets: Tensor) -> dict[str, Tensor]:
+        held_out = _TEST_PER_CLASS + _VAL_PER_CLASS
+        return {
+            "train": self._take(targets, held_out, held_out + self.labels_per_class),
+            "val": self._take(targets, _TEST_PER_CLASS, held_out),
+            "test": self._take(targets, 0, _TEST_PER_CLASS),
+        }
+
+    def split_unlabeled(self, targets: Tensor) -> Tensor:
+        """All images beyond ``labels_per_class``, of some classes a few more than of others."""
+        return self._take(targets, _TEST_PER_CLASS + _VAL_PER_CLASS + self.labels_per_class, None)
+
+    def _take(self, targets: Tensor, start: int, end: int | None) -> Tensor:
+        """Choose the images from ``start`` to ``end`` of each class."""
         # RandomState, because numpy promises that its numbers will never change.
         order = torch.from_numpy(np.random.RandomState(self.split_seed).permutation(len(targets)))
-        held_out = _TEST_PER_CLASS + _VAL_PER_CLASS
-        ends = {"test": _TEST_PER_CLASS, "val": held_out, "train": held_out + self.labels_per_class}
-        starts = {"test": 0, "val": _TEST_PER_CLASS, "train": held_out}
-        by_class = [order[targets[order] == label] for label in range(self.num_classes)]
-        return {
-            name: torch.cat([each[starts[name] : ends[name]] for each in by_class]) for name in ("train", "val", "test")
-        }
+        return torch.cat([order[targets[order] == label][start:end] for label in range(self.num_classes)])

@@ -4,6 +4,7 @@ A step asks nothing of the device: losses add up on it and are read once an epoc
 is another network, loss, optimizer, schedule, callback or inference.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,18 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MetricCollection
 
+from lit_modules.distillation import Distillation
 from lit_modules.divergence import DivergedError
 from lit_modules.inference import Inference
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.initialization import Initialization
-from lit_modules.metrics import SampleMean
+from lit_modules.losses import HeadCallable, replace_last_layer
+from lit_modules.losses.margin_head import find_heads
+from lit_modules.losses.targets import LearnsFrequencies
+from lit_modules.metrics import SampleMean, SingleLabelMetrics
+from lit_modules.outputs import Outputs, SoftmaxOutputs
 from lit_modules.parameter_groups import ParameterGroups
 from lit_modules.schedules import ReduceOnPlateau
 
@@ -29,12 +35,16 @@ Batch = tuple[Tensor, Tensor]
 
 
 class LitClassifier(L.LightningModule):
-    """Trains and scores a network that assigns one of K classes to each image.
+    """Trains and scores a network that assigns one of K classes, or several of K labels, to each image.
 
     A batch is a pair of images ``(N, C, H, W)`` and targets, which are labels ``(N,)`` or, for mixed images, class
     weights ``(N, K)``. Logs ``train/loss``, ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy``, each
     the mean over an epoch's samples. ``train/loss`` is logged in ``on_train_epoch_end``, which Lightning calls
     after the callbacks' hook of that name, except for those that monitor, such as checkpoints and early stopping.
+    ``val/loss`` and ``test/loss`` are what ``loss`` makes of the plain images: without margin and teacher.
+
+    For images of several labels the targets are zeros and ones ``(N, K)``; set ``loss``, ``outputs`` and ``metrics``
+    to what fits them, such as `BinaryCrossEntropy`, `SigmoidOutputs` and `MultiLabelMetrics`.
 
     Example::
 
@@ -56,6 +66,11 @@ class LitClassifier(L.LightningModule):
         channels_last: Keep images and convolution weights in channels-last order, faster on all common devices.
         compile: Compile the network with ``torch.compile``. Names of parameters stay as they are.
         init: Draws the network's initial weights. None leaves them as the network made them.
+        head: Makes a layer with a margin, such as `ArcFace`, that takes the place of the network's last linear layer,
+            from the length of the features and the number of classes. None leaves the network as it is.
+        outputs: How scores become probabilities. None is the softmax.
+        metrics: What is logged of ``val`` and ``test`` beside the loss. None is the accuracy.
+        distillation: A teacher whose part is added to the loss in training.
 
     Attributes:
         inference: How test and predict score the network. Replace it before testing to score in another way.
@@ -65,8 +80,9 @@ class LitClassifier(L.LightningModule):
     Raises:
         DivergedError: When a training epoch ends whose mean loss is NaN or infinite.
         ValueError: When the first batch shows that the network's outputs are not as many as the datamodule's classes,
-            when there is a schedule but the run has no known number of steps, or when the schedule waits for a metric
-            but validation does not go by epochs.
+            when there is a schedule but the run has no known number of steps, when the schedule waits for a metric
+            but validation does not go by epochs, when the loss needs the training targets but the training data does
+            not have them as ``targets``, or if a teacher is to guide outputs that are no softmax.
     """
 
     def __init__(
@@ -79,8 +95,19 @@ class LitClassifier(L.LightningModule):
         channels_last: bool = True,
         compile: bool = False,
         init: Initialization | None = None,
+        head: HeadCallable | None = None,
+        outputs: Outputs | None = None,
+        metrics: MetricCollection | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
+        if distillation is not None and not isinstance(outputs, SoftmaxOutputs | None):
+            raise ValueError(
+                f"LitClassifier: distillation is for the softmax of the scores, but outputs is "
+                f"{type(outputs).__name__}. Leave out one of the two."
+            )
+        if head is not None:
+            replace_last_layer(network, head)
         if init is not None:
             init(network)
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
@@ -91,6 +118,9 @@ class LitClassifier(L.LightningModule):
         self.schedule = schedule
         self.parameter_groups = parameter_groups
         self.channels_last = channels_last
+        self.outputs = SoftmaxOutputs() if outputs is None else outputs
+        self.distillation = distillation
+        self._heads = find_heads(network)
 
         self.inference = Inference()
         self.predictions: dict[str, Tensor] = {}
@@ -98,14 +128,15 @@ class LitClassifier(L.LightningModule):
         self._expected_classes: int | None = None
 
         self.train_loss = SampleMean()
-        self.val_loss, self.val_accuracy = SampleMean(), _make_accuracy()
-        self.test_loss, self.test_accuracy = SampleMean(), _make_accuracy()
+        metrics = SingleLabelMetrics() if metrics is None else metrics
+        self.val_loss, self.val_metrics = SampleMean(), metrics.clone(prefix="val/")
+        self.test_loss, self.test_metrics = SampleMean(), metrics.clone(prefix="test/")
 
     def setup(self, stage: str) -> None:
         self._expected_classes = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameter_groups(self))
+        optimizer = self.parameter_groups.make_optimizer(self, self.optimizer)
         if self.schedule is None:
             return optimizer
         scheduler = self.schedule(optimizer, self._count_total_steps())
@@ -120,12 +151,31 @@ class LitClassifier(L.LightningModule):
             self._check_number_of_classes(scores.shape[-1])
         return scores
 
+    def on_fit_start(self) -> None:
+        if self.distillation is not None:
+            self.distillation.load_teacher(self.device, self.trainer.precision_plugin.convert_module)
+
+    def on_fit_end(self) -> None:
+        if self.distillation is not None:
+            self.distillation.release_teacher()
+
+    def on_train_start(self) -> None:
+        for part in self.loss.modules():
+            if isinstance(part, LearnsFrequencies):
+                part.learn_frequencies(self._find_training_targets(part))
+
     def on_train_epoch_start(self) -> None:
         self.train_loss.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        loss = self.loss(self(images), targets)
+        with contextlib.ExitStack() as margins:
+            for head in self._heads:
+                margins.enter_context(head.aim(targets))
+            scores = self(images)
+        loss = self.loss(scores, targets)
+        if self.distillation is not None:
+            loss = loss + self.distillation(images, scores)
         self.train_loss.update(loss.detach() * len(images), len(images))
         return loss
 
@@ -150,20 +200,20 @@ class LitClassifier(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss.reset()  # Lightning resets metrics only after a validation that reached its end
-        self.val_accuracy.reset()
+        self.val_metrics.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
         scores = self(images)
         self.val_loss.update(self.loss(scores, targets) * len(images), len(images))
-        self.val_accuracy.update(scores, _to_labels(targets))
+        self.val_metrics.update(scores, targets)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({"val/loss": self.val_loss, "val/accuracy": self.val_accuracy})
+        self.log_dict({"val/loss": self.val_loss, **dict(self.val_metrics.items())})
 
     def on_test_epoch_start(self) -> None:
         self.test_loss.reset()
-        self.test_accuracy.reset()
+        self.test_metrics.reset()
         self.predictions = {}
         self._test_outputs = []
 
@@ -171,11 +221,11 @@ class LitClassifier(L.LightningModule):
         images, targets = batch
         scores = self._score_views(images)
         self.test_loss.update(self.loss(scores, targets) * len(images), len(images))
-        self.test_accuracy.update(scores, _to_labels(targets))
-        self._test_outputs.append((scores.softmax(1), targets))
+        self.test_metrics.update(scores, targets)
+        self._test_outputs.append((self.outputs.probabilities(scores), targets))
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict({"test/loss": self.test_loss, "test/accuracy": self.test_accuracy})
+        self.log_dict({"test/loss": self.test_loss, **dict(self.test_metrics.items())})
         probabilities, targets = (torch.cat(parts) for parts in zip(*self._test_outputs, strict=True))
         self._test_outputs = []
         outputs = {"probabilities": probabilities, "targets": targets}
@@ -184,14 +234,24 @@ class LitClassifier(L.LightningModule):
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
         """Map a batch, or its images alone, to class probabilities ``(N, K)``."""
         images = batch if isinstance(batch, Tensor) else batch[0]
-        return self._score_views(images).softmax(1)
+        return self.outputs.probabilities(self._score_views(images))
 
     def _score_views(self, images: Tensor) -> Tensor:
-        """Map images to scores ``(N, K)`` whose softmax is the mean of the views' probabilities."""
+        """Map images to scores ``(N, K)`` whose probabilities are the mean of the views' probabilities."""
         if self.inference.views is None:
             return self(images)
-        log_probabilities = torch.stack([self(view).log_softmax(1) for view in self.inference.views(images)])
-        return log_probabilities.logsumexp(0)  # the log of their sum: softmax divides by the number of views
+        return self.outputs.average(torch.stack([self(view) for view in self.inference.views(images)]))
+
+    def _find_training_targets(self, loss: object) -> Tensor:
+        """Return the targets of all training samples, which data sets keep as ``targets`` by custom."""
+        loader = self.trainer.train_dataloader
+        targets = getattr(getattr(loader, "dataset", None), "targets", None)
+        if targets is None:
+            raise ValueError(
+                f"LitClassifier: {type(loss).__name__} needs the targets of all training samples, but the training "
+                f"data has no 'targets'. Give the data set this attribute, labels (N,) as torchvision's have it."
+            )
+        return torch.as_tensor(targets)
 
     def _count_total_steps(self) -> int:
         """Return the optimizer steps of the whole run, as the trainer's settings and the length of the data say."""
@@ -223,13 +283,3 @@ class LitClassifier(L.LightningModule):
                 f"LitClassifier: the network has {width} outputs, but the datamodule has {expected} classes. "
                 f"Set the network's num_classes to {expected}."
             )
-
-
-def _make_accuracy() -> MulticlassAccuracy:
-    # A micro average needs no number of classes, and without it torchmetrics checks no values: no wait for the device.
-    return MulticlassAccuracy(average="micro")
-
-
-def _to_labels(targets: Tensor) -> Tensor:
-    """Map labels ``(N,)`` or class weights ``(N, K)`` to labels ``(N,)``."""
-    return targets if targets.ndim == 1 else targets.argmax(1)

@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 
 
 def test_there_are_commands_to_run():
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 11
 
 
 @pytest.mark.parametrize("command", COMMANDS)

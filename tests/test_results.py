@@ -1,6 +1,7 @@
 """The tables that the project stands behind: they follow from their scores, and their studies are those of today."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def test_a_table_follows_from_its_scores(folder, tmp_path):
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_a_table_is_of_its_study_as_it_is_now(folder):
     record = json.loads((folder / "study.json").read_text())
+    if (
+        record["name"] == "cifar10_small"
+        and not (Path(os.environ.get("TRICKSTACK_DATA", "")) / "cifar10_jpeg").is_dir()
+    ):
+        pytest.skip("needs cifar10_jpeg in TRICKSTACK_DATA")
     check_unchanged(folder, load_plan(find_study(record["name"]), mode=record["mode"]))
 
 

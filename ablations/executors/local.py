@@ -9,6 +9,7 @@ from multiprocessing.process import BaseProcess
 from ablations import workers
 from ablations.environment import usable_cores
 from ablations.executors.events import Event, Finished, Started
+from ablations.executors.queue import Queue
 from ablations.plan import Training
 from ablations.store import RunFolder
 
@@ -36,18 +37,23 @@ def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[E
     runs is killed: a training goes on from its last checkpoint, or begins anew, the next time.
 
     Args:
-        trainings: in the order in which they start.
+        trainings: in the order in which they start; those that need others wait for them.
         jobs: how many run at a time, at least 1.
         gpus: the graphics processors to divide among the jobs.
     """
-    waiting = list(reversed(trainings))
+    queue = Queue(trainings)
     places = list(reversed(range(jobs)))
     threads = threads_each(jobs)
     running: dict[int, tuple[BaseProcess, Training, int]] = {}
     try:
-        while waiting or running:
-            while waiting and places:
-                training, place = waiting.pop(), places.pop()
+        while queue or running:
+            while places and (training := queue.take()):
+                if reason := queue.blocked(training):
+                    queue.finish(training, reason)
+                    yield Started(training)
+                    yield Finished(training, reason)
+                    continue
+                place = places.pop()
                 environment = {"CUDA_VISIBLE_DEVICES": str(place % gpus)} if gpus else {}
                 log = RunFolder(training.folder).log
                 process = workers.start(_run, training, threads, log=log, environment=environment)
@@ -58,7 +64,9 @@ def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[E
                 process, training, place = running.pop(sentinel)
                 process.join()
                 places.append(place)
-                yield Finished(training, _failure(process, training))
+                reason = _failure(process, training)
+                queue.finish(training, reason)
+                yield Finished(training, reason)
     finally:
         for process, _, _ in running.values():
             process.kill()

@@ -12,9 +12,11 @@ WEIGHTS = ("inference.weights",)
     source="arXiv:1703.01780, section 3; warm-up as in TensorFlow's ExponentialMovingAverage",
     revises=WEIGHTS,
 )
-def ema(recipe: Recipe, decay: float = 0.999) -> None:
+def ema(recipe: Recipe, decay: float = 0.999, every_n_steps: int = 1) -> None:
     """Score an exponential moving average of the weights, whose decay climbs to `decay`."""
-    recipe.add("trainer.callbacks", "callbacks.EMA", decay=decay, validate_with_average=False)
+    recipe.add(
+        "trainer.callbacks", "callbacks.EMA", decay=decay, every_n_steps=every_n_steps, validate_with_average=False
+    )
     recipe.set("inference.weights", "ema")
 
 
@@ -30,12 +32,17 @@ def swa(recipe: Recipe, start_fraction: float = 0.75, lr_factor: float = 0.5, cy
 def snapshot_ensemble(recipe: Recipe, cycles: int = 5) -> None:
     """Restart a cosine schedule `cycles` times, and average the predictions of the weights at the end of each cycle."""
     recipe.swap("model.schedule", "lit_modules.cosine_cycles.CosineCycles", cycles=cycles)
-    recipe.add("trainer.callbacks", "callbacks.Snapshots", cycles=cycles)
+    recipe.add("trainer.callbacks", "callbacks.SnapshotEnsemble", cycles=cycles)
     recipe.set("inference.weights", "snapshots")
 
 
 @trick(tasks=ALL, source="Prechelt, 1998, Early Stopping - But When?", revises=WEIGHTS)
-def early_stopping(recipe: Recipe, monitor: str = "val/accuracy", mode: str = "max") -> None:
-    """Score the weights of the epoch that was best in validation; the run itself is not shortened."""
+def early_stopping(
+    recipe: Recipe, monitor: str = "val/accuracy", mode: str = "max", patience: int | None = None
+) -> None:
+    """Score the weights of the epoch that was best in validation; the run is shortened only if `patience` is given."""
     recipe.add("trainer.callbacks", "callbacks.BestWeights", monitor=monitor, mode=mode)
+    if patience is not None:
+        stop = "lightning.pytorch.callbacks.EarlyStopping"
+        recipe.add("trainer.callbacks", stop, monitor=monitor, mode=mode, patience=patience, verbose=False)
     recipe.set("inference.weights", "best")

@@ -79,3 +79,9 @@ def linear_lr_scaling(recipe: Recipe, factor: float = 2) -> None:
     """Multiply the batch size by `factor`, and the learning rate with it."""
     scale_batch_size(recipe, factor)
     recipe.set("model.optimizer.lr", recipe.get("model.optimizer.lr") * factor)
+
+
+@trick(tasks=ALL, source="arXiv:1506.01186, section 3.3", revises=("model.optimizer.lr",))
+def lr_finder(recipe: Recipe, min_lr: float = 1e-5, max_lr: float = 10.0, steps: int = 100) -> None:
+    """Search the learning rate before the training: the one at which the loss of a range test falls fastest."""
+    recipe.add("trainer.callbacks", "callbacks.LRFinder", min_lr=min_lr, max_lr=max_lr, steps=steps)

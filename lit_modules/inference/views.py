@@ -4,6 +4,8 @@ Views only move pixels; they know nothing of networks or tasks. They hold neithe
 on whatever device the images are on.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,11 +13,11 @@ from torch import Tensor, nn
 class Views(nn.Module):
     """Base class: maps a batch of images to a list of batches, one for each view.
 
-    Every view has the images' own shape, and the first view is the images themselves.
+    The first view is the images themselves; the others may have another height and width.
     """
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Map images ``(N, C, H, W)`` to a list of views, each ``(N, C, H, W)``."""
+        """Map images ``(N, C, H, W)`` to a list of views, each ``(N, C, ...)``."""
         raise NotImplementedError
 
 
@@ -50,3 +52,46 @@ class CornerCropViews(Views):
         ends = (0, 2 * self.padding)
         corners = [padded[..., top : top + height, left : left + width] for top in ends for left in ends]
         return [images, *corners]
+
+
+class MultiScaleViews(Views):
+    """The image, and the image resized to other scales, bilinear and antialiased.
+
+    The network must take images of any size, as one does that ends in global pooling.
+
+    Example::
+
+        Inference(views=MultiScaleViews(scales=(0.875, 1.125)))
+
+    Args:
+        scales: New length of the sides divided by the old one, one for each view beside the image itself. The result
+            is rounded to whole pixels.
+
+    Raises:
+        ValueError: If there are no scales, or one is not above 0, is 1 or stands there twice; on the first batch, if
+            one leaves no pixel or changes no size.
+    """
+
+    def __init__(self, scales: Sequence[float] = (0.875, 1.125)) -> None:
+        super().__init__()
+        wrong = [scale for place, scale in enumerate(scales) if not scale > 0 or scale in (1, *scales[:place])]
+        if wrong or not scales:
+            raise ValueError(
+                f"MultiScaleViews(scales={list(scales)}): there must be at least one scale, each above 0, not 1, which "
+                f"is the image itself, and none twice{f'; wrong are {wrong}' if wrong else ''}."
+            )
+        self.scales = tuple(scales)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        height, width = images.shape[-2:]
+        sizes = [(round(scale * height), round(scale * width)) for scale in self.scales]
+        for scale, size in zip(self.scales, sizes, strict=True):
+            if min(size) < 1 or size == (height, width):
+                raise ValueError(
+                    f"MultiScaleViews: scale {scale} makes {size[0]} x {size[1]} of images of {height} x {width} "
+                    f"pixels. Choose one that changes the size and leaves a pixel."
+                )
+        return [images, *(F.interpolate(images, size, mode="bilinear", antialias=True) for size in sizes)]
+
+    def extra_repr(self) -> str:
+        return f"scales={self.scales}"

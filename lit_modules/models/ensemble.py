@@ -1,10 +1,11 @@
 """Several networks as one."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from lit_modules.outputs import Outputs, SoftmaxOutputs
 
 
 class ProbabilityEnsemble(nn.Module):
@@ -17,18 +18,19 @@ class ProbabilityEnsemble(nn.Module):
 
     Args:
         members: Networks from images ``(N, C, H, W)`` to class scores ``(N, K)``.
+        outputs: How scores become probabilities. None is the softmax.
 
     Raises:
         ValueError: If there are no members.
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module], outputs: Outputs | None = None) -> None:
         super().__init__()
         if not members:
             raise ValueError("ProbabilityEnsemble: there are no members to average; give at least one network.")
         self.members = nn.ModuleList(members)
+        self.outputs = SoftmaxOutputs() if outputs is None else outputs
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, C, H, W)`` to scores ``(N, K)`` whose softmax is the mean of the members' probabilities."""
-        log_probabilities = torch.stack([member(images).float().log_softmax(1) for member in self.members])
-        return log_probabilities.logsumexp(0) - math.log(len(self.members))
+        """Map images ``(N, C, H, W)`` to scores ``(N, K)`` whose probabilities are the mean of the members'."""
+        return self.outputs.average(torch.stack([member(images).float() for member in self.members]))

@@ -4,21 +4,25 @@ Parameter names follow torchvision's, and timm's for the deep stem, so that thei
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor, nn
 
-from lit_modules.models.residual import BasicBlock, BottleneckBlock, Parts, ResidualBlock, make_convolution
-
-BLOCKS: dict[str, type[ResidualBlock]] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
-STEMS = ("imagenet", "small")
+from lit_modules.models.arguments import find_contradictions, find_wrong_choices, find_wrong_numbers
+from lit_modules.models.parts import Activation, Convolution, Norm, Parts, Shortcut
+from lit_modules.models.pooling import POOLINGS
+from lit_modules.models.residual import BLOCKS, ResidualBlock
+from lit_modules.models.shortcuts import shape_blocks
+from lit_modules.models.stems import make_stem_convolution, make_stem_pool
 
 
 class ResNet(nn.Module):
-    """A residual network (He et al. 2015, arXiv:1512.03385) with the variants of the bag of tricks (arXiv:1812.01187).
+    """A residual network (He et al. 2015, arXiv:1512.03385) and its variants in the literature.
 
-    With every switch off it is the network of the first paper. ``stride_in_3x3`` gives ResNet-B, which is what
-    torchvision calls ResNet; ``deep_stem`` besides gives ResNet-C, and ``avg_pool_shortcut`` on top ResNet-D.
+    With every switch off it is the network of that paper. ``stride_in_3x3`` gives ResNet-B, which is what
+    torchvision calls ResNet; ``deep_stem`` besides gives ResNet-C, and ``avg_pool_shortcut`` on top ResNet-D
+    (arXiv:1812.01187).
 
     Example::
 
@@ -39,12 +43,34 @@ class ResNet(nn.Module):
         avg_pool_shortcut: Halve the shortcut's resolution by average pooling, not by a strided 1×1 (ResNet-D).
         zero_gamma: Start the last normalization scale of each block at zero, so that each block starts as the identity.
         dropout: Probability of dropping a feature before the last layer.
+        stem_width: Channels of the stem; None is `width`.
+        activation: ``"leaky_relu"`` has slope 0.01 below zero, ``"prelu"`` one that each channel learns, from 0.25.
+        norm: ``"group"`` is group norm (arXiv:1803.08494) with 32 groups, or fewer of at least two channels; ``"ibn"``
+            puts instance norm on half of the channels after the first convolution of the blocks of all stages but the
+            last (IBN-a, arXiv:1807.09441); ``"none"`` has no norm, and biases in its place.
+        convolution: What stands for the 3×3 (`kernel` by `kernel`) convolutions of the blocks; the stem keeps its own.
+            ``"stacked_3x3"`` is 3×3 ones that together see as many pixels, for a kernel of 5 or more; ``"asymmetric"``
+            is 1×k and k×1, one after the other; ``"acnet"`` is k×k, 1×k and k×1 side by side, which
+            `lit_modules.models.fuse_branches` makes one convolution after training (arXiv:1908.03930); ``"separable"``
+            is one for each channel by itself and a 1×1 of all. Between two convolutions stand a norm and an activation.
+        kernel: Side of the blocks' square convolutions.
+        shortcut: What becomes of a block's input. ``"add"`` adds it to the block's output; ``"dense"`` puts the
+            output's channels behind it (arXiv:1608.06993): a stage's first block brings the input to half of the
+            stage's channels, and all its blocks make equal shares of the other half; ``"none"`` drops it.
+        pooling: What makes one vector of the last feature map: the average, the maximum, ``"dual"``, which is both one
+            behind the other, or ``"gem"``, a mean of powers with an exponent that learns (arXiv:1711.02512).
+        squeeze_excite: Weight the channels of each residual by its content (arXiv:1709.01507), out of this many times
+            fewer channels.
+        stochastic_depth: Probability of skipping the last block, for each image in training; that of earlier blocks
+            falls linearly to the stem (arXiv:1603.09382).
+        blur_pool: Blur before each halving of the resolution but that of the stem's convolution (arXiv:1904.11486).
+        last_stride_1: Keep the resolution in the last stage, too.
 
     Attributes:
         num_features: Channels of what :meth:`forward_features` returns.
 
     Raises:
-        ValueError: If an argument is out of range, or ``stride_in_3x3`` is asked of basic blocks.
+        ValueError: If an argument is out of range, or arguments exclude each other.
     """
 
     def __init__(
@@ -60,29 +86,69 @@ class ResNet(nn.Module):
         avg_pool_shortcut: bool = False,
         zero_gamma: bool = False,
         dropout: float = 0.0,
+        stem_width: int | None = None,
+        activation: Activation = "relu",
+        norm: Norm = "batch",
+        convolution: Convolution = "plain",
+        kernel: int = 3,
+        shortcut: Shortcut = "add",
+        pooling: Literal["average", "max", "dual", "gem"] = "average",
+        squeeze_excite: int | None = None,
+        stochastic_depth: float = 0.0,
+        blur_pool: bool = False,
+        last_stride_1: bool = False,
     ) -> None:
         super().__init__()
-        problems = _find_problems(num_classes, layers, block, width, in_channels, stem, stride_in_3x3, dropout)
+        parts = Parts(
+            activation=activation,
+            norm=norm,
+            convolution=convolution,
+            kernel=kernel,
+            shortcut=shortcut,
+            stride_in_3x3=stride_in_3x3,
+            avg_pool_shortcut=avg_pool_shortcut,
+            squeeze_excite=squeeze_excite,
+            stochastic_depth=stochastic_depth,
+            blur_pool=blur_pool,
+        )
+        stem_width = width if stem_width is None else stem_width
+        problems = [
+            *find_wrong_choices(
+                block=block,
+                stem=stem,
+                activation=activation,
+                norm=norm,
+                convolution=convolution,
+                shortcut=shortcut,
+                pooling=pooling,
+            ),
+            *find_wrong_numbers(
+                layers, dropout, num_classes, width=width, in_channels=in_channels, stem_width=stem_width
+            ),
+            *parts.find_problems(),
+        ] or find_contradictions(layers, block, width, stem, zero_gamma, last_stride_1, parts)
         if problems:
             raise ValueError("ResNet: " + " ".join(problems))
-        parts = Parts(stride_in_3x3=stride_in_3x3, avg_pool_shortcut=avg_pool_shortcut)
 
-        self.conv1 = _make_stem_convolution(in_channels, width, stem, deep_stem, parts)
-        self.bn1 = parts.norm(width)
-        self.act1 = parts.activation()
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
+        self.conv1 = make_stem_convolution(stem, in_channels, stem_width, deep_stem, parts)
+        self.bn1 = parts.make_norm(stem_width)
+        self.act1 = parts.make_activation(stem_width)
+        self.maxpool = make_stem_pool(stem, parts)
 
         self._stage_names = [f"layer{index}" for index in range(1, len(layers) + 1)]
-        channels = width
-        for index, (name, depth) in enumerate(zip(self._stage_names, layers, strict=True)):
-            stage = _make_stage(BLOCKS[block], depth, channels, width * 2**index, 1 if index == 0 else 2, parts)
+        strides = [1] + [2] * (len(layers) - 1)
+        if last_stride_1:
+            strides[-1] = 1
+        channels = stem_width
+        for index, name in enumerate(self._stage_names):
+            parts_of_blocks = _vary_parts(parts, layers, index)
+            stage, channels = _make_stage(BLOCKS[block], channels, width * 2**index, strides[index], parts_of_blocks)
             self.add_module(name, stage)
-            channels = width * 2**index * BLOCKS[block].expansion
 
         self.num_features = channels
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.pool = POOLINGS[pooling]()
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = nn.Linear(channels * 2 if pooling == "dual" else channels, num_classes)
         _initialise(self, zero_gamma)
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -94,34 +160,30 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, in_channels, H, W)`` to class scores ``(N, num_classes)``."""
-        features = self.avgpool(self.forward_features(images)).flatten(1)
+        features = self.pool(self.forward_features(images)).flatten(1)
         return self.fc(self.dropout(features))
 
 
-def _make_stem_convolution(in_channels: int, width: int, stem: str, deep: bool, parts: Parts) -> nn.Module:
-    """Make all of the stem that comes before its last norm."""
-    stride = 2 if stem == "imagenet" else 1
-    if not deep:
-        return make_convolution(7 if stem == "imagenet" else 3, in_channels, width, stride)
-    half = max(width // 2, 1)
-    return nn.Sequential(
-        make_convolution(3, in_channels, half, stride),
-        parts.norm(half),
-        parts.activation(),
-        make_convolution(3, half, half),
-        parts.norm(half),
-        parts.activation(),
-        make_convolution(3, half, width),
-    )
+def _vary_parts(parts: Parts, layers: Sequence[int], stage: int) -> list[Parts]:
+    """Return the parts of a stage's blocks: no instance norm in the last stage, and more skipping the deeper."""
+    is_last = stage == len(layers) - 1
+    norm = "batch" if parts.norm == "ibn" and is_last else parts.norm
+    before, total = sum(layers[:stage]), sum(layers)
+    return [
+        replace(parts, norm=norm, stochastic_depth=parts.stochastic_depth * (before + number) / total)
+        for number in range(1, layers[stage] + 1)
+    ]
 
 
 def _make_stage(
-    block: type[ResidualBlock], depth: int, in_channels: int, channels: int, stride: int, parts: Parts
-) -> nn.Sequential:
-    """Stack `depth` blocks, the first of which changes resolution and channels."""
-    first = block(in_channels, channels, stride, parts)
-    others = [block(channels * block.expansion, channels, 1, parts) for _ in range(depth - 1)]
-    return nn.Sequential(first, *others)
+    block: type[ResidualBlock], in_channels: int, channels: int, stride: int, parts_of_blocks: list[Parts]
+) -> tuple[nn.Sequential, int]:
+    """Stack blocks, and return their output's channels besides."""
+    shapes = shape_blocks(
+        parts_of_blocks[0].shortcut, len(parts_of_blocks), in_channels, channels, channels * block.expansion, stride
+    )
+    blocks = [block(shape, parts) for shape, parts in zip(shapes, parts_of_blocks, strict=True)]
+    return nn.Sequential(*blocks), shapes[-1].out_channels
 
 
 def _initialise(network: nn.Module, zero_gamma: bool) -> None:
@@ -129,38 +191,12 @@ def _initialise(network: nn.Module, zero_gamma: bool) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.groups > 1:  # torch counts the fan-out of all groups together
+                module.weight.data.mul_(module.groups**0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     if zero_gamma:
         for module in network.modules():
             if isinstance(module, ResidualBlock):
-                nn.init.zeros_(module.get_parameter(f"{module.last_norm_name}.weight"))
-
-
-def _find_problems(
-    num_classes: int,
-    layers: Sequence[int],
-    block: str,
-    width: int,
-    in_channels: int,
-    stem: str,
-    stride_in_3x3: bool,
-    dropout: float,
-) -> list[str]:
-    """Say what is wrong with a network's arguments, one sentence a problem."""
-    problems = []
-    for name, count in (("num_classes", num_classes), ("width", width), ("in_channels", in_channels)):
-        if count < 1:
-            problems.append(f"{name} is {count}; it must be at least 1.")
-    if not 1 <= len(layers) <= 4 or min(layers) < 1:
-        problems.append(f"layers is {list(layers)}; it must list one to four stages of at least one block each.")
-    if block not in BLOCKS:
-        problems.append(f"block is {block!r}; it must be one of {', '.join(map(repr, BLOCKS))}.")
-    if stem not in STEMS:
-        problems.append(f"stem is {stem!r}; it must be one of {', '.join(map(repr, STEMS))}.")
-    if stride_in_3x3 and block == "basic":
-        problems.append(
-            "stride_in_3x3 is True with block='basic', whose stride is on a 3×3 convolution already. "
-            "Use block='bottleneck', or leave stride_in_3x3 off."
-        )
-    if not 0 <= dropout < 1:
-        problems.append(f"dropout is {dropout}; it is a probability and must be at least 0 and below 1.")
-    return problems
+                for norm in module.last_norms():
+                    nn.init.zeros_(norm.get_parameter("weight"))

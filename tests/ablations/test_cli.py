@@ -195,7 +195,7 @@ def test_a_mistake_is_told_in_a_sentence_and_writes_nothing(ablate, tmp_path, ar
 
 
 def test_every_verb_has_help_with_an_example(ablate):
-    for verb in ("tricks", "plan", "run", "show", "table", "fit"):
+    for verb in ("tricks", "check", "plan", "run", "show", "table", "report", "best", "fit"):
         code, out, _ = ablate(verb, "--help")
         assert code == 0
         assert f"Example: ablate {verb}" in out

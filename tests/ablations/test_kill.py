@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import environment, run_ablate
+from tests.helpers.command_line import environment, hear_ctrl_c, run_ablate
 from tests.helpers.recipes import write_study
 
 TRICKS = ["cosine_schedule", "label_smoothing", {"tta_crops": {"padding": 1}}]
@@ -20,9 +20,8 @@ TRAININGS = 9
 
 def start_ablate(folder, *arguments):
     command = [sys.executable, "-m", "ablations.cli", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment(), preexec_fn=hear_ctrl_c, **pipes)  # noqa: PLW1509
 
 
 def read_until(stream, finished):

@@ -261,10 +261,9 @@ def test_resolving_an_edit_alone_gives_what_resolving_all_gives():
             assert resolve_edits(before, recipe.config) == resolve(recipe.config)
 
 
-def test_rows_are_what_ablate_fit_reads(tmp_path):
-    for name in ("digits",):
-        for row in load_plan(find_study(name)).rows:
-            assert resolve(yaml.safe_load(yaml.safe_dump(row.recipe))) == row.recipe
+def test_rows_are_what_ablate_fit_reads():
+    for row in load_plan(find_study("digits")).rows:
+        assert resolve(yaml.safe_load(yaml.safe_dump(row.recipe))) == row.recipe
 
 
 def test_rows_that_keep_other_weights_share_a_training(tmp_path):
@@ -295,3 +294,43 @@ def test_weights_that_nothing_keeps_are_refused_with_the_trick_that_brings_them(
     assert "scores the weights 'swa', which nothing in its recipe keeps. The trick 'swa' brings them along." in text
     asks = {"asks": {"set": {"inference.weights": "swaa"}}}
     assert "There are: last." in problems(tmp_path, tricks=[asks])
+
+
+def test_switches_that_contradict_each_other_are_refused_before_anything_trains(tmp_path):
+    text = problems(tmp_path, tricks=["no_batch_norm", "zero_gamma"])
+    assert "row '+ zero_gamma': ResNet: zero_gamma" in text
+
+
+def test_where_data_lies_is_no_part_of_the_key_and_the_content_of_files_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(keys, "_fingerprint", lambda data: "the same")
+
+    def key(file, data_dir):
+        recipe = digits_recipe()
+        recipe["data"]["init_args"]["data_dir"] = data_dir
+        recipe["model"]["init_args"]["init"] = {
+            "class_path": "lit_modules.pretrained_weights.PretrainedWeights",
+            "init_args": {"weights": str(file), "skip": [], "prefix": ""},
+        }
+        return training_key(recipe)
+
+    files = []
+    for name, content in (("a.pth", b"1"), ("b.pth", b"2")):
+        files.append(tmp_path / name)
+        files[-1].write_bytes(content)
+    assert key(files[0], "/here") == key(files[0], "/there")
+    assert key(files[0], "/here") != key(files[1], "/here")
+    with pytest.raises(StudyError, match=r"nothing\.pth"):
+        key(tmp_path / "nothing.pth", "/here")
+
+
+def test_a_distilled_row_waits_for_its_teacher_and_takes_its_network(tmp_path):
+    wide = {"wide": {"set": {"model.network.width": 6}}}
+    plan = plan_of(tmp_path, mode="one-at-a-time", tricks=[wide, {"distillation": {"teacher": "row:wide"}}], seeds=2)
+    teacher, student = plan.rows[1:]
+    distillation = Recipe(student.recipe).get("model.distillation")["init_args"]
+    assert distillation["teacher_weights"] == f"training:{teacher.key}/last"
+    assert distillation["network"]["init_args"]["width"] == 6
+    assert Recipe(student.recipe).get("model.network.width") == 4
+    for training in plan.trainings(RunStore(tmp_path), rows=[2]):
+        needs = [(need.key, need.seed, need.inference) for need in training.needs]
+        assert needs == ([] if training.key == teacher.key else [(teacher.key, training.seed, "last")])

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from ablations.errors import StudyError
 from ablations.statistics import holm, seeds_needed
 from ablations.table import (
     Failure,
@@ -114,9 +115,11 @@ def test_gains_are_the_welch_tests_of_scipy_adjusted_over_the_table(tmp_path: Pa
     assert table.rows[0].gain is None
     assert table.comparisons == 2
     for line, test, p in zip(table.rows[1:], tests, holm([t.pvalue for t in tests]), strict=True):
-        interval = test.confidence_interval(0.95)
+        level = 0.05 / 2 if line.index == 1 else 0.05  # the first is rejected at alpha / 2, so the second has all of it
+        interval = test.confidence_interval(1 - level)
         assert line.gain is not None
         assert (line.gain.low, line.gain.high) == pytest.approx((interval.low, interval.high))
+        assert line.gain.confidence == pytest.approx(1 - level)
         assert line.gain.p == pytest.approx(test.pvalue)
         assert line.p_adjusted == pytest.approx(p)
     needed = seeds_needed(0.01, table.rows[2].sd, table.rows[1].sd, alpha=0.025)
@@ -372,12 +375,11 @@ def test_trainings_on_different_machines_are_pointed_out(tmp_path: Path) -> None
     assert "Trainings ran on cpu (2 threads).\n" in to_markdown(table)
 
 
-def test_rows_that_share_trainings_are_named(tmp_path: Path) -> None:
+def test_rows_that_share_trainings_are_known(tmp_path: Path) -> None:
     costs = [{"key": "aa", "seed": s, "seconds": 10.0, "parameters": 5} for s in range(5)]
     table = table_of(tmp_path, [BASE, BETTER, SAME], keys=["aa", "bb", "aa"], costs=costs)
     assert table.shared_trainings == ((0, 2),)
     assert [line.parameters for line in table.rows] == [5, None, 5]
-    assert "- Rows 0 and 2 score the same trainings in different ways." in to_markdown(table)
 
 
 def test_keys_and_reasons_stay_as_they_are_written(tmp_path: Path) -> None:
@@ -546,3 +548,192 @@ def test_a_table_needs_neither_torch_nor_lightning() -> None:
     code = f"import ablations.table, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def with_study(folder: Path, **changes: Any) -> Path:
+    study = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**study, **changes}))
+    return folder
+
+
+def test_rows_that_score_the_same_trainings_are_compared_in_pairs(tmp_path: Path) -> None:
+    slightly = [0.902, 0.903, 0.906, 0.902, 0.904]
+    table = table_of(tmp_path, [BASE, slightly, BETTER], keys=["aa", "aa", "bb"])
+    gain = table.rows[1].gain
+    assert gain is not None and gain.pairs == 5
+    expected = stats.ttest_rel(100 * np.array(slightly), 100 * np.array(BASE))
+    assert gain.p == pytest.approx(expected.pvalue)
+    assert table.rows[1].verdict == "gain"
+    assert stats.ttest_ind(slightly, BASE, equal_var=False).pvalue > 0.1
+    assert table.rows[2].gain is not None and table.rows[2].gain.pairs == 0
+    text = to_markdown(table)
+    assert "unpaired; row 1 is compared with the same trainings scored in another way, by a t test of the pairs" in text
+    assert list(to_frame(table)["pairs"].fillna(-1)) == [-1, 5, 0]
+
+
+def test_pairs_are_the_seeds_that_both_rows_finished(tmp_path: Path) -> None:
+    tta: list[Score] = [0.902, "out of memory", 0.906, 0.902, 0.904]
+    table = table_of(tmp_path, [[*BASE], tta], ROWS[:2], keys=["aa", "aa"])
+    gain = table.rows[1].gain
+    kept = [0, 2, 3, 4]
+    expected = stats.ttest_rel([100 * float(tta[i] or 0) for i in kept], [100 * BASE[i] for i in kept])
+    assert gain is not None and (gain.pairs, gain.p) == (4, pytest.approx(expected.pvalue))
+
+
+def test_an_ensemble_over_seeds_is_paired_with_the_mean_of_its_members(tmp_path: Path) -> None:
+    rows = [row(0, "base", None), row(1, "+ ensemble", 0, group=2)]
+    base = [0.90, 0.91, 0.92, 0.90, 0.93, 0.91]
+    table = table_of(tmp_path, [[*base], [0.93, None, 0.935, None, 0.94, None]], rows, keys=["aa", "aa"])
+    scores = (tmp_path / "scores.csv").read_text().splitlines()
+    kept = [line for line in scores if not line.startswith("1,+ ensemble") or ",done," in line]
+    (tmp_path / "scores.csv").write_text("\n".join(kept) + "\n")
+    table = read_table(tmp_path)
+    gain = table.rows[1].gain
+    expected = stats.ttest_rel([93.0, 93.5, 94.0], [90.5, 91.0, 92.0])
+    assert gain is not None and (gain.pairs, gain.p) == (3, pytest.approx(expected.pvalue))
+    assert gain.estimate == pytest.approx(93.5 - 91.1667, abs=1e-3)
+    assert (table.rows[1].n_done, table.rows[1].n_missing) == (3, 0)
+
+
+def test_a_study_that_varies_the_split_is_compared_in_pairs(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [BASE, BETTER, SAME], vary=["init", "order", "split"])
+    for line, (values, other) in zip(table.rows[1:], [(BETTER, BASE), (SAME, BETTER)], strict=True):
+        expected = stats.ttest_rel(100 * np.array(values), 100 * np.array(other))
+        assert line.gain is not None and line.gain.p == pytest.approx(expected.pvalue)
+    text = to_markdown(table)
+    assert "since each seed has a split of the data that all rows share" in text
+    spread = np.sqrt((np.var(np.subtract(BETTER, BASE), ddof=1) + np.var(np.subtract(SAME, BETTER), ddof=1)) / 2)
+    assert f"The differences of pairs vary with a standard deviation of {100 * spread:.2f}." in text
+
+
+def test_the_interval_leaves_out_zero_exactly_where_the_row_is_decided(tmp_path: Path) -> None:
+    """A row whose own interval leaves out zero, but not when all rows count."""
+    slightly = [0.9045, 0.9035, 0.904, 0.903, 0.9055]
+    rows = [ROWS[0], row(1, "+ a"), *(row(i, f"+ {i}") for i in range(2, 6))]
+    table = table_of(tmp_path, [BASE, slightly, BASE, BASE, BASE, BASE], rows)
+    line = table.rows[1]
+    assert line.gain is not None and 0.01 < line.gain.p < 0.05
+    assert line.gain.low < 0 < line.gain.high
+    assert line.verdict.startswith("undecided")
+    cell = markdown_rows(table)[1][4]
+    assert f"[{line.gain.low:+.2f}, {line.gain.high:+.2f}]" in cell
+
+
+def test_the_probability_of_improvement_is_in_the_file_of_numbers(tmp_path: Path) -> None:
+    frame = to_frame(table_of(tmp_path, [BASE, BETTER, SAME]))
+    assert frame.loc[1, "p_improvement"] == 1
+    wins = [(a > b) + 0.5 * (a == b) for a in SAME for b in BETTER]
+    assert frame.loc[2, "p_improvement"] == pytest.approx(np.mean(wins))
+    assert frame.loc[2, "p_improvement_low"] < frame.loc[2, "p_improvement"] < frame.loc[2, "p_improvement_high"]
+    assert math.isnan(frame.loc[0, "p_improvement"])
+
+
+def test_the_probability_of_improvement_is_that_of_the_row_with_the_trick(tmp_path: Path) -> None:
+    rows = [row(0, "all tricks", None), row(1, "- cosine", 0, sign=-1)]
+    frame = to_frame(table_of(tmp_path, [BETTER, BASE], rows, mode="leave-one-out"))
+    assert frame.loc[1, "p_improvement"] == 1
+
+
+def test_scores_of_different_code_libraries_or_devices_are_marked_under_the_table(tmp_path: Path) -> None:
+    costs = [
+        {
+            "key": f"00{i}e5",
+            "seed": s,
+            "seconds": 1.0,
+            "device": "H200" if i == 2 else "cpu",
+            "code": "abc123" if i < 2 else "def456",
+            "versions": json.dumps({"torch": "2.15.0" if s < 4 else "2.14.0", "python": "3.11.7"}),
+        }
+        for i in range(3)
+        for s in range(5)
+    ]
+    table = table_of(tmp_path / "mixed", [BASE, BETTER, SAME], costs=costs)
+    assert [mixture.what for mixture in table.mixtures] == ["versions of the code", "versions of torch", "devices"]
+    assert table.mixtures[0].rows == {"abc123": (0, 1), "def456": (2,)}
+    text = to_markdown(table)
+    assert "- The scores come from different versions of the code: abc123 (rows 0, 1); def456 (row 2)\n" in text
+    assert "different versions of torch: 2.14.0 (rows 0, 1, 2); 2.15.0 (rows 0, 1, 2)\n" in text
+    assert "different devices: H200 (row 2); cpu (rows 0, 1)\n" in text
+    assert "different versions of torch" in " ".join(terminal(table).split())
+    same = table_of(tmp_path / "same", [BASE, BETTER], ROWS[:2], costs=[{**c, "code": "a"} for c in costs[:4]])
+    assert same.mixtures == ()
+
+
+def test_versions_that_cannot_be_read_are_unknown(tmp_path: Path) -> None:
+    costs = [{"key": "000e5", "seed": s, "versions": text} for s, text in enumerate(["[1]", "{bro", ""])]
+    assert table_of(tmp_path, [BASE], ROWS[:1], costs=costs).mixtures == ()
+
+
+RACE = {"max_seeds": 20, "first": 3, "effect": None}
+CLEAR = [0.906, 0.907, 0.905, 0.908, 0.907, 0.906]
+FLAT = [0.900, 0.903, 0.901, 0.902, 0.904, 0.899, 0.901]
+
+
+def race_folder(folder: Path, scores: list[list[Score]], seeds: int = 20, **changes: Any) -> Path:
+    return write_results(folder, scores, ROWS[: len(scores)], seeds=list(range(seeds)), race=RACE, **changes)
+
+
+def test_a_row_that_a_race_stopped_prints_as_stopped(tmp_path: Path) -> None:
+    folder = race_folder(tmp_path, [[*FLAT], [*CLEAR, None]], seeds=7)
+    table = read_table(folder)
+    line = table.rows[1]
+    assert line.decision is not None and line.decision.verdict == line.verdict == "gain"
+    stopped = line.decision.seeds
+    assert 3 < stopped < 7
+    used = [100 * np.array(values[:stopped]) for values in (CLEAR, FLAT)]
+    assert line.gain is not None and line.gain.estimate == pytest.approx(used[0].mean() - used[1].mean())
+    assert line.gain.low > 0
+    assert math.isnan(line.p_adjusted) and table.comparisons == 0
+    cells = markdown_rows(table)[1]
+    assert cells[3].endswith("(n = 6)") and cells[4].endswith(f"(n = {stopped})")
+    assert cells[5:7] == ["–", "gain"]
+    assert (line.n_missing, line.n_spared, table.needed) == (0, 1, ())
+    text = to_markdown(table)
+    assert "- Row 1 (+ cosine): stopped after 6 of at most 7 seeds\n" in text
+    assert "- Seeds: at most 7 (0 to 6)\n" in text
+    assert "The seeds are a race: from 3 seeds on" in text
+    assert "not run" not in text and "Holm's method" not in text
+    assert to_frame(table).loc[1, ["p", "p_holm"]].isna().all()
+    assert to_frame(table).loc[1, "spared"] == 1
+    assert "at most 7 seeds" in terminal(table)
+
+
+def test_a_race_that_goes_on_says_what_it_needs(tmp_path: Path) -> None:
+    table = read_table(race_folder(tmp_path, [[*FLAT[:4]], [*FLAT[1:4]]]))
+    assert table.rows[1].verdict == "open (after 3 seeds)"
+    assert table.needed == ((1, 3),)
+    assert [(line.n_missing, line.n_spared) for line in table.rows] == [(0, 16), (1, 16)]
+    assert "- Row 1 (+ cosine): 1 seed not run yet, the race is open\n" in to_markdown(table)
+
+
+def test_a_race_before_its_first_look_has_no_number_to_show(tmp_path: Path) -> None:
+    table = read_table(race_folder(tmp_path, [[0.9], [None]]))
+    assert markdown_rows(table)[1][3:7] == ["not run", "–", "–", "open"]
+    assert table.needed == ((1, 0), (0, 1), (1, 1), (0, 2), (1, 2))
+
+
+def test_a_gain_too_small_to_matter_says_so(tmp_path: Path) -> None:
+    scores = [[0.9 + 0.0001 * ((7 * s + i) % 5) for s in range(20)] for i in range(2)]
+    folder = with_study(race_folder(tmp_path, [[*scores[0]], [*scores[1]]]), race={**RACE, "effect": 0.3})
+    table = read_table(folder)
+    assert table.rows[1].verdict == "too small to matter (within ±0.3)"
+    assert "or when the gain lies within ±0.3, too small to matter, at the latest" in to_markdown(table)
+
+
+def test_a_race_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    folder = race_folder(tmp_path, [[*FLAT], [*FLAT]])
+    with pytest.raises(TableError, match=r"it lacks race\.max_seeds, race\.first"):
+        read_table(with_study(folder, race={"effect": 0.3}))
+    rows = [ROWS[0], row(1, "+ ensemble", 0, group=2)]
+    with pytest.raises(StudyError, match=r"one seed at a time, but '\+ ensemble' makes each score out of several"):
+        read_table(with_study(folder, race=RACE, rows=rows))
+
+
+def test_a_race_leaves_out_the_seeds_beyond_its_largest_number(tmp_path: Path) -> None:
+    """Seeds that an earlier run finished stay in the table, and no look sees them."""
+    flat = [0.9 + 0.001 * ((3 * s) % 5) for s in range(8)]
+    folder = with_study(race_folder(tmp_path, [[*flat], [*flat[::-1]]], seeds=8), race={**RACE, "max_seeds": 6})
+    table = read_table(folder)
+    assert table.race is not None and table.race.seeds == (0, 1, 2, 3, 4, 5)
+    assert table.rows[1].verdict == "undecided (after 6 seeds)"
+    assert table.rows[1].n_done == 8 and table.needed == ()

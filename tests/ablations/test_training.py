@@ -259,7 +259,7 @@ def test_averages_of_two_studies_do_not_take_each_others_place(tmp_path):
 
 
 def test_a_snapshot_ensemble_averages_its_members_and_keeps_their_scores(tmp_path):
-    folder, name = kept(tmp_path, "Snapshots", "snapshots", cycles=2)
+    folder, name = kept(tmp_path, "SnapshotEnsemble", "snapshots", cycles=2)
     assert folder.weight_files(name) == [folder.weights(name, 1), folder.weights(name, 2)]
     ensemble = np.load(folder.predictions(name))["probabilities"]
     members = [np.load(folder.predictions(f"{name}-member-{member}"))["probabilities"] for member in (1, 2)]

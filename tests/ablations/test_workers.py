@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from tests.helpers.command_line import environment
+from tests.helpers.command_line import environment, hear_ctrl_c
 
 INTERRUPTED = """
 import multiprocessing.popen_forkserver as popen
@@ -31,6 +31,7 @@ def test_ctrl_c_in_the_middle_of_a_start_leaves_no_traceback(tmp_path):
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED)
     command = [sys.executable, script, tmp_path / "log.txt"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    settings = {"env": environment(), "preexec_fn": hear_ctrl_c}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
     assert done.stdout == "interrupted\n"
     assert "Traceback" not in done.stderr

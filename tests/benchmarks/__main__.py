@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 
-from tests.benchmarks import averaging, study, training
+from tests.benchmarks import averaging, images, retrieval, study, tracking, training
 
 MEASURES = {
     "overhead": training.overhead,
@@ -12,8 +12,16 @@ MEASURES = {
     "augmentation": training.augmentation,
     "plan": study.plan,
     "table": study.table,
+    "statistics": study.statistics,
+    "post_training": study.post_training,
     "memory": study.memory,
+    "wandb": tracking.wandb,
     "ema": averaging.ema,
+    "folder": images.folder,
+    "decoding": images.decoding,
+    "streaming": images.streaming,
+    "resident": images.resident,
+    "retrieval": retrieval.ranking,
 }
 
 

@@ -5,9 +5,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from ablations.store import RunFolder, write_json
-from tests.benchmarks.report import Figure, seconds
+from ablations.executors import run_inline
+from ablations.planner import load_plan
+from ablations.store import RunFolder, RunStore, write_json
+from ablations.table import read_table
+from tests.benchmarks.report import Figure, median_ratio, seconds
 from tests.helpers.command_line import environment, run_ablate
 from tests.helpers.recipes import write_study
 
@@ -84,6 +88,45 @@ def table() -> Figure:
 
         command()
         return Figure(f"{ROWS * SEEDS:,} scores into a table, s", seconds(command), 3, at_most=True)
+
+
+def statistics() -> Figure:
+    """Time of all numbers of a table of 60 rows x 20 seeds, from its files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        names = ("index", "name", "text", "trick", "compared_to", "sign", "published", "published_unconfirmed")
+        rows = [(row, f"row {row}", "", f"trick_{row}", row - 1 if row else None, 1, None, False) for row in range(60)]
+        study = {"name": "large", "task": "classification", "mode": "stack", "metric": "test/accuracy", "scale": 100.0}
+        study |= {"unit": "%", "higher_is_better": True, "seeds": list(range(20)), "reference": None}
+        study |= {"rows": [dict(zip(names, row, strict=True)) for row in rows]}
+        study |= {"head": {"command": "", "commit": None, "versions": {}, "hardware": "", "date": ""}}
+        write_json(folder / "study.json", study)
+        lines = [
+            f"{row},x,{seed},done,,k{row},last,{(row * 7 + seed * 13) % 97}" for row in range(60) for seed in range(20)
+        ]
+        head = "row,name,seed,status,reason,key,inference,test/accuracy"
+        (folder / "scores.csv").write_text("\n".join([head, *lines]) + "\n")
+        read_table(folder)
+        return Figure(
+            "numbers of a table of 60 rows x 20 seeds, s", seconds(lambda: read_table(folder)), 2, at_most=True
+        )
+
+
+def post_training() -> Figure:
+    """Wall time of the trainings of a study with three rows that train nothing, against the same study without them."""
+    trained = ["label_smoothing", "cosine_schedule"]
+    free = ["ema", {"tta_crops": {"padding": 1}}, "early_stopping"]
+    settings = {"trainer.max_epochs": 80, "trainer.check_val_every_n_epoch": 40, "model.network.width": 16}
+
+    def time_of(tricks: list[Any]) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            study = write_study(Path(folder), tricks=tricks, seeds=1, set=settings)
+            trainings = load_plan(study).trainings(RunStore(Path(folder) / "runs"))
+            return seconds(lambda: list(run_inline(trainings, jobs=1)))
+
+    time_of(["label_smoothing"])
+    ratio = median_ratio(lambda: time_of([*trained, *free]), lambda: time_of(trained), pairs=3)
+    return Figure("a study with 3 post-training rows / without", ratio, 1.1, at_most=True)
 
 
 def memory() -> Figure:

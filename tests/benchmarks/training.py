@@ -16,7 +16,14 @@ from ablations.executors import run_local
 from ablations.plan import Scoring, Training
 from ablations.store import RunFolder
 from ablations.training import run_training
-from datamodules import BatchRandomCrop, BatchRandomHorizontalFlip, InMemoryDataModule, InMemoryImages
+from datamodules import (
+    BatchRandomCrop,
+    BatchRandomErasing,
+    BatchRandomHorizontalFlip,
+    BatchTrivialAugment,
+    InMemoryDataModule,
+    InMemoryImages,
+)
 from lit_modules.models import ResNet
 from tests.benchmarks.report import Figure, median_ratio, seconds
 from tests.helpers.recipes import digits_recipe
@@ -100,13 +107,12 @@ def throughput() -> Figure:
 
 
 class _PilImages(Dataset):
-    """The usual pipeline: PIL images, cropped and flipped one by one."""
+    """The usual pipeline: PIL images, augmented one by one."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, on_pil: list[nn.Module], on_tensor: list[nn.Module]) -> None:
         images, _ = random_images(count)
         self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
-        steps = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float32, True)]
-        self.transform = v2.Compose(steps)
+        self.transform = v2.Compose([*on_pil, v2.ToImage(), v2.ToDtype(torch.float32, True), *on_tensor])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,16 +121,28 @@ class _PilImages(Dataset):
         return self.transform(self.images[index])
 
 
-def augmentation() -> Figure:
-    """Images a second of batched crop and flip, against torchvision's PIL pipeline at its best number of workers."""
-    count = BATCH * 40
+def augmentation() -> list[Figure]:
+    """Images a second of batched augmentation, against torchvision's PIL pipeline at its best number of workers."""
+    crop_and_flip: list[nn.Module] = [BatchRandomCrop(padding=4), BatchRandomHorizontalFlip()]
+    usual: list[nn.Module] = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()]
+    plain = _augmentation_ratio(nn.Sequential(*crop_and_flip), _PilImages(BATCH * 40, usual, []))
+    full = _augmentation_ratio(
+        nn.Sequential(*crop_and_flip, BatchTrivialAugment(), BatchRandomErasing()),
+        _PilImages(BATCH * 40, [*usual, v2.TrivialAugmentWide()], [v2.RandomErasing()]),
+    )
+    return [
+        Figure("batched crop and flip / PIL pipeline in a DataLoader", plain, 2.5, at_most=False),
+        Figure("the same with trivial augment and erasing", full, 1.5, at_most=False),
+    ]
+
+
+def _augmentation_ratio(transform: nn.Module, pil: _PilImages) -> float:
+    count = len(pil)
     images, _ = random_images(count)
-    crop, flip = BatchRandomCrop(padding=4), BatchRandomHorizontalFlip()
-    pil = _PilImages(count)
 
     def batched() -> None:
         for indices in torch.randperm(count).split(BATCH):
-            flip(crop(images[indices].float() / 255))
+            transform(images[indices].float() / 255)
 
     def usual(workers: int) -> None:
         for _ in DataLoader(pil, batch_size=BATCH, shuffle=True, num_workers=workers):
@@ -133,5 +151,4 @@ def augmentation() -> Figure:
     def best_usual() -> float:
         return min(seconds(functools.partial(usual, workers)) for workers in (0, 2))
 
-    ratio = median_ratio(best_usual, lambda: seconds(batched), pairs=3)
-    return Figure("batched crop and flip / PIL pipeline in a DataLoader", ratio, 2.5, at_most=False)
+    return median_ratio(best_usual, lambda: seconds(batched), pairs=3)

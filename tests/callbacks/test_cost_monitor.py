@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks import CostMonitor, EpochCheckpoint, cost_monitor
 from callbacks.cost_monitor import count_images
 from tests.helpers.distributed import fit_distributed, run_distributed
 from tests.helpers.one_weight import OneWeight, fit, fit_until_crash
+from tests.helpers.small_net import SmallNet, Trajectory
 
 BATCH_SIZES = (3, 3, 3, 1)
 
@@ -201,3 +203,41 @@ def count_on_this_process() -> float:
 
 def test_each_of_two_processes_counts_its_own_images() -> None:
     assert run_distributed(count_on_this_process) == [16, 16]
+
+
+def test_operations_are_those_of_the_formula_and_change_nothing() -> None:
+    counting, plain = Trajectory(), Trajectory()
+    costs = CostMonitor(count_flops=True)
+    for callbacks in ((costs, counting), (plain,)):
+        L.seed_everything(0)
+        fit(SmallNet(), *callbacks)
+    weights = 3 * 8 + 8 * 2  # of the two linear layers; each weight is a multiplication and an addition
+    forward, gradients, signals = 2 * weights, 2 * weights, 2 * 8 * 2  # the first layer passes no signal back
+    assert costs.summary()["train_flops_per_image"] == forward + gradients + signals
+    assert counting.states == plain.states
+
+
+def test_operations_are_counted_once_and_survive_a_resume(tmp_path: Path) -> None:
+    before = CostMonitor(count_flops=True)
+    fit_until_crash(SmallNet(), before, EpochCheckpoint(tmp_path / "last.ckpt", min_seconds=0), epoch=2)
+    after = CostMonitor(count_flops=True)
+    fit(SmallNet(), after, ckpt_path=tmp_path / "last.ckpt")
+    assert after.summary()["train_flops_per_image"] == before.summary()["train_flops_per_image"] > 0
+
+
+def test_operations_that_nobody_asked_for_are_not_counted() -> None:
+    costs = CostMonitor()
+    fit(SmallNet(), costs, max_epochs=1)
+    assert costs.summary()["train_flops_per_image"] == 0
+
+
+def test_a_crash_in_the_counted_step_ends_the_counting() -> None:
+    class Broken(SmallNet):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fit(Broken(), CostMonitor(count_flops=True))
+    with FlopCounterMode(display=False) as counter:
+        torch.ones(2, 3) @ torch.ones(3, 4)
+    assert counter.get_total_flops() == 2 * 2 * 3 * 4

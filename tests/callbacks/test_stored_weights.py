@@ -23,9 +23,12 @@ from callbacks import (
     BestWeights,
     EpochCheckpoint,
     EqualAverage,
+    FreezeBackbone,
     LinearWarmup,
+    MagnitudePruning,
+    MeanTeacher,
     ReseedEachEpoch,
-    Snapshots,
+    SnapshotEnsemble,
     StoredWeights,
 )
 from callbacks.running_average import RunningAverage
@@ -41,10 +44,16 @@ KEEPERS: dict[str, Callable[[], StoredWeights]] = {
     "swa": lambda: SWA(0.1, 0.5),
     "cyclic swa": lambda: SWA(0.1, 0.5, cycle_epochs=1),
     "best": lambda: BestWeights("val/loss", "min"),
-    "snapshots": lambda: Snapshots(cycles=2),
+    "snapshots": lambda: SnapshotEnsemble(cycles=2),
     "batch norm": BatchNormStatistics,
+    "mean teacher": MeanTeacher,
 }
-CALLBACKS: dict[str, Callable[[], L.Callback]] = {**KEEPERS, "warm-up": lambda: LinearWarmup(1.5)}
+CALLBACKS: dict[str, Callable[[], L.Callback]] = {
+    **KEEPERS,
+    "warm-up": lambda: LinearWarmup(1.5),
+    "freezing": lambda: FreezeBackbone(["network.0"], until_epoch=2),
+    "pruning": lambda: MagnitudePruning(keep=0.7),
+}
 PAIRS = [pair for pair in itertools.combinations(CALLBACKS, 2) if pair != ("swa", "cyclic swa")]
 every_keeper = pytest.mark.parametrize("make", KEEPERS.values(), ids=KEEPERS.keys())
 
@@ -64,7 +73,8 @@ def test_pairs_train_and_resume(pair: tuple[str, str], tmp_path: Path) -> None:
     fit(second, seed, *resumed, ckpt_path=checkpoint.path)
     assert flatten(second.state_dict()) == flatten(first.state_dict())
     assert all_stored(resumed, second) == all_stored(whole, first)
-    assert len(all_stored(whole, first)) == sum({"snapshots": 2, "warm-up": 0}.get(name, 1) for name in pair)
+    counts = {"snapshots": 2, "warm-up": 0, "freezing": 0, "pruning": 0}
+    assert len(all_stored(whole, first)) == sum(counts.get(name, 1) for name in pair)
 
 
 def test_observers_together_keep_what_each_keeps_alone() -> None:
@@ -120,9 +130,12 @@ def all_states(callback: StoredWeights, module: L.LightningModule) -> list[dict[
         ("EqualAverage", {"start_fraction": 0.5}),
         ("SWA", {"lr": 0.1, "cycle_epochs": 2, "min_lr": 0.01}),
         ("BestWeights", {"monitor": "val/map", "mode": "max"}),
-        ("Snapshots", {"cycles": 3}),
-        ("Snapshots", {"epochs": [1, 2]}),
+        ("SnapshotEnsemble", {"cycles": 3}),
+        ("SnapshotEnsemble", {"epochs": [1, 2]}),
         ("BatchNormStatistics", {"batches": 100}),
+        ("MeanTeacher", {"weight": 5.0, "noise_sd": 0.0}),
+        ("PseudoLabels", {"threshold": 0.95, "batch_size": 16}),
+        ("MagnitudePruning", {"keep": 0.25}),
     ],
 )
 def test_callbacks_are_built_from_a_configuration(name: str, arguments: dict[str, Any]) -> None:
@@ -136,7 +149,9 @@ def test_callbacks_are_built_from_a_configuration(name: str, arguments: dict[str
     assert {argument: getattr(callback, argument) for argument in resolved["init_args"]} == resolved["init_args"]
 
 
-@pytest.mark.parametrize("make", [lambda: EMA(every_n_steps=9), lambda: SWA(0.1, 0.5, 3), lambda: Snapshots(cycles=3)])
+@pytest.mark.parametrize(
+    "make", [lambda: EMA(every_n_steps=9), lambda: SWA(0.1, 0.5, 3), lambda: SnapshotEnsemble(cycles=3)]
+)
 def test_a_trial_of_one_step_is_not_refused_for_its_length(make: Callable[[], StoredWeights]) -> None:
     module = ScoredWeight()
     fit(module, make(), fast_dev_run=True)

@@ -88,3 +88,41 @@ def test_labels_out_of_range_are_refused_with_the_range(labels_per_class: int) -
 def test_a_split_seed_out_of_range_is_refused_with_the_range() -> None:
     with pytest.raises(ValueError, match=r"split_seed=-1 must be from 0 to 4294967295"):
         Digits(split_seed=-1)
+
+
+def test_the_images_beyond_the_labels_are_unlabeled() -> None:
+    torch.manual_seed(0)
+    data = Digits(labels_per_class=10, batch_size=7)
+    data.setup()
+    targets = data.load().targets
+    rest = data.split_unlabeled(targets)
+    assert len(rest) == 1797 - 1200 - 100
+    assert not set(rest.tolist()) & set(torch.cat(list(data.split(targets).values())).tolist())
+    loader = data.unlabeled_dataloader()
+    loader.sampler.set_epoch(1)
+    order = list(loader.sampler)
+    first = next(iter(loader))
+    assert torch.equal(first, data.load().images[rest[order[:7]]])
+
+
+def test_a_fraction_of_the_labels_is_that_of_fewer_labels_per_class() -> None:
+    half, five = Digits(labels_per_class=10, train_fraction=0.5), Digits(labels_per_class=5)
+    half.setup()
+    five.setup()
+    for name in ("train", "val", "test"):
+        assert torch.equal(half.sets[name].images, five.sets[name].images)
+
+
+def test_classes_are_drawn_evenly_if_asked() -> None:
+    torch.manual_seed(0)
+    data = Digits(labels_per_class=10, batch_size=10, class_balanced=True)
+    data.setup()
+    for _, targets in data.train_dataloader():
+        assert targets.sort().values.tolist() == list(range(10))
+
+
+def test_too_few_unlabeled_images_for_a_batch_are_refused() -> None:
+    data = Digits(labels_per_class=54)
+    data.setup()
+    with pytest.raises(ValueError, match=r"57 unlabeled images do not fill one batch of batch_size=58"):
+        data.unlabeled_dataloader(batch_size=58)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from datamodules import BatchRandomCrop, Digits, InMemoryDataModule, InMemoryImages
-from datamodules.in_memory import batch_order_seed
+from datamodules.samplers import batch_order_seed
 
 # Lightning 2.6.6 asks torch's pytree in a way that torch 2.15 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")

@@ -36,7 +36,7 @@ def parse(**changes: Any) -> tuple[dict[str, Any], LitClassifier]:
 def test_the_resolved_configuration_has_every_default() -> None:
     resolved, _ = parse()
     arguments = resolved["init_args"]
-    assert arguments["parameter_groups"] == {"bias_decay": True}
+    assert arguments["parameter_groups"] == {"bias_decay": True, "lr_layers": [], "lr_divisor": 2.6}
     assert (arguments["channels_last"], arguments["compile"]) == (True, False)
     assert arguments["loss"]["init_args"]["label_smoothing"] == 0.0
     assert arguments["optimizer"]["init_args"]["momentum"] == 0.0
@@ -82,7 +82,7 @@ def test_schedules_of_our_own_take_their_arguments_from_the_configuration() -> N
 def test_an_inference_section_resolves_and_builds_its_views() -> None:
     parser = LightningArgumentParser()
     parser.add_argument("--inference", type=Inference, default=Inference())
-    assert parser.get_defaults().as_dict() == {"inference": {"weights": "last", "views": None}}
+    assert parser.get_defaults().as_dict() == {"inference": {"weights": "last", "views": None, "ensemble": None}}
     config = parser.parse_object({"inference": {"views": {"class_path": "lit_modules.inference.CornerCropViews"}}})
     assert config.as_dict()["inference"]["views"]["init_args"] == {"padding": 1}
     inference = parser.instantiate(config).inference

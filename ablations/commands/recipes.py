@@ -1,0 +1,78 @@
+"""The verbs about one recipe: train it, look for what is wrong with it."""
+
+import argparse
+import contextlib
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.text import Text
+
+from ablations.commands.arguments import read_settings, run_store
+from ablations.commands.console import err, out
+from ablations.commands.shared_steps import connect_in_worker, goes_offline, search_rate
+from ablations.plan import Training, is_search
+from ablations.store import RunFolder, RunStore, make_writable
+from ablations.tracking import check_project, track_recipe
+
+
+def fit_command(options: argparse.Namespace) -> int:
+    """Train one recipe in this process and print its scores."""
+    from ablations.planner import single_training, with_ensemble  # imports torch and Lightning
+
+    arguments = (options.recipe, read_settings(options.set), options.seed, run_store(options))
+    training = single_training(*arguments)
+    if is_search(training.recipe):
+        if not search_rate(training):
+            return 1
+        training = single_training(*arguments)
+    project = check_project(options.wandb) if options.wandb else ""
+    offline = bool(project) and goes_offline(connect_in_worker())
+    for part in with_ensemble(training):
+        if project:
+            part = track_recipe(part, options.recipe, project, offline)
+        if not _fit(replace(part, show_progress=err.is_terminal)):
+            return 1
+    name = list(part.scorings)[-1]
+    for metric, value in (RunFolder(training.folder).score(name) or {}).items():
+        out.print(f"{metric}: {value:.4f}", highlight=False)
+    err.print(f"Recipe, weights, learning curve and scores are in {training.folder}.", soft_wrap=True)
+    return 0
+
+
+def _fit(training: Training) -> bool:
+    """Run a training in this process, unless it is done; return whether it succeeded."""
+    from ablations.training import run_and_record  # imports torch and Lightning
+
+    make_writable(training.folder)
+    folder = RunFolder(training.folder)
+    if training.is_done():
+        err.print(f"This training is done already; its scores are in {folder.path}.", soft_wrap=True)
+        return True
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Lightning's progress bar; the scores are the output
+            run_and_record(training)
+    except SystemExit:
+        err.print(f"The training failed: {folder.status().get('reason')}", style="red", markup=False)
+        return False
+    return True
+
+
+def check_command(options: argparse.Namespace) -> int:
+    """Run the diagnostics on one recipe and print what each found."""
+    from ablations.check import check, find_recipe  # imports torch and Lightning
+    from ablations.planner import single_training
+
+    training = single_training(find_recipe(options.recipe), read_settings(options.set), None, RunStore(Path()))
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and other products
+    verdicts = []
+    with err.status("Looking") if err.is_terminal else contextlib.nullcontext():
+        for finding in check(training.config()):
+            verdicts.append(finding.verdict)
+            style = "bold yellow" if finding.verdict == "look here" else "dim" if finding.verdict == "not run" else None
+            line = Text(f"{finding.verdict:<10} {finding.name}: {finding.saw}", style or "")
+            out.print(line, highlight=False, soft_wrap=True)
+            if finding.advice:
+                out.print(f"{'':<10} {finding.advice}", markup=False, highlight=False, soft_wrap=True)
+    return 1 if "look here" in verdicts else 0

@@ -1,0 +1,53 @@
+"""Scores ensembles: combines what finished trainings left in the run store, and tests the result as any network is."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablations.parsing import build, build_inference
+from ablations.plan import Scoring, Training
+from ablations.scoring import Score, test, write_score
+from ablations.store import RunFolder
+from ablations.stored_training import StoredMember
+
+
+def score_ensembles(training: Training) -> None:
+    """Score every ensemble of a training that has no score yet."""
+    folder = RunFolder(training.folder)
+    for name in folder.missing(training.scorings):
+        write_score(folder, name, _score(training, training.scorings[name]), training.scorings[name])
+
+
+def _score(training: Training, scoring: Scoring) -> Score:
+    ensemble = build_inference(scoring.section).ensemble
+    assert ensemble is not None  # else it would have no members
+    needs = scoring.needs(training.seed)
+    probabilities = ensemble.combine([StoredMember(training.store, need) for need in needs])
+    parts = build({**training.config(), "inference": {}})
+    module: Any = parts.module
+    module.network = _Recorded(module.outputs.scores(torch.from_numpy(probabilities)))
+    score = test(parts)
+    return Score(score.metrics, score.predictions, _sum_costs(training, scoring))
+
+
+class _Recorded(nn.Module):
+    """A network that has said already what it says of each test image, in their order."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__()
+        self.scores = scores
+        self._seen = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self._seen += len(images)
+        return self.scores[self._seen - len(images) : self._seen].to(images.device)
+
+
+def _sum_costs(training: Training, scoring: Scoring) -> dict[str, float]:
+    """Add up what the members' scores cost: each of them looks at every image."""
+    total = {"flops_per_image": 0.0, "seconds": 0.0}
+    for need in scoring.needs(training.seed):
+        costs = RunFolder(need.folder(training.store)).score_costs(need.inference)
+        total = {name: total[name] + costs.get(name, 0.0) for name in total}
+    return total

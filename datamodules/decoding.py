@@ -1,0 +1,161 @@
+"""Image files, decoded to uint8 as a viewer shows them.
+
+JPEG and plain PNG go through `torchvision.io`, which lets other threads run meanwhile; whatever else Pillow reads goes
+through Pillow. `torchvision.io` is deprecated in favour of TorchCodec; this module is the only one that knows it.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg, decode_png
+from torchvision.transforms.v2 import functional
+
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_PNG_DEPTH, _PNG_COLOURS = 24, 25  # bytes of the header that say how many bits, and which channels
+_WITH_ALPHA = (4, 6)
+_PIECE = 64  # files that a thread takes at a time
+
+
+class BrokenImageError(ValueError):
+    """A file that should be an image and cannot be decoded."""
+
+
+def decode_image(path: Path, channels: int) -> Tensor:
+    """Decode an image, turned upright as its EXIF data say.
+
+    Transparent pixels are laid over white, as on a page: what colour a file keeps under them is an accident. Sixteen
+    bits become eight by rounding to the nearest level. Of an animation the first picture is taken.
+
+    Args:
+        path: The file, in any format that Pillow reads.
+        channels: 3 for RGB; 1 for grey, which is ITU-R 601's luma of a coloured image.
+
+    Returns:
+        ``(channels, H, W)`` uint8.
+
+    Raises:
+        BrokenImageError: If the file is no image, or a part of it is missing.
+        OSError: If the file cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        # told apart by their first bytes: many a .png is a JPEG
+        if data.startswith(_JPEG):
+            return _decode_jpeg(data, channels)
+        if data.startswith(_PNG) and _is_plain_png(data):
+            return _decode_png(data, channels)
+        return _decode_with_pillow(path, channels)
+    except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).strip().splitlines()
+        raise BrokenImageError(f"{path} cannot be decoded: {reason[0] if reason else type(error).__name__}") from error
+
+
+def fit_to_square(image: Tensor, size: int, resize_to: int | None = None) -> Tensor:
+    """Resize the shorter side and cut a square from the middle.
+
+    Args:
+        image: ``(C, H, W)`` uint8.
+        size: Side of the square, in pixels.
+        resize_to: What the shorter side becomes first; by default ``size``.
+    """
+    shorter = resize_to or size
+    if min(image.shape[-2:]) != shorter:
+        image = functional.resize(image, [shorter], antialias=True)
+    return functional.center_crop(image, [size, size]) if image.shape[-2:] != (size, size) else image
+
+
+def quiet_torchvision() -> None:
+    """Leave out, in this process, torchvision's advice to use TorchCodec."""
+    warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", category=DeprecationWarning)
+
+
+def in_threads(work: Callable[[int], None], count: int) -> None:
+    """Call ``work`` with every number below ``count``, on as many threads as this process may use cores."""
+    quiet_torchvision()
+
+    def piece(start: int) -> None:
+        for index in range(start, min(start + _PIECE, count)):
+            work(index)
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for _ in pool.map(piece, range(0, count, _PIECE)):
+            pass
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find_broken(paths: Sequence[Path], channels: int) -> dict[int, str]:
+    """Decode every file once, and tell of those that cannot be, by index, why."""
+    broken: dict[int, str] = {}
+
+    def check(index: int) -> None:
+        try:
+            decode_image(paths[index], channels)
+        except BrokenImageError as error:
+            broken[index] = str(error)
+
+    in_threads(check, len(paths))
+    return dict(sorted(broken.items()))
+
+
+def _decode_jpeg(data: bytes, channels: int) -> Tensor:
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
+    image = decode_jpeg(encoded, mode, apply_exif_orientation=True)
+    assert isinstance(image, Tensor)  # a list only for a list
+    return image
+
+
+def _decode_png(data: bytes, channels: int) -> Tensor:
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    mode = ImageReadMode.RGB_ALPHA if data[_PNG_COLOURS] in _WITH_ALPHA else ImageReadMode.RGB
+    image = decode_png(encoded, mode, apply_exif_orientation=True)
+    if image.dtype == torch.uint16:
+        image = ((image.to(torch.int32) + 128) // 257).to(torch.uint8)
+    return _to_grey(_over_white(image), channels)
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether torchvision decodes a PNG rightly: asked for alpha, 0.29 gives palettes and fewer than 8 bits none."""
+    is_whole_bytes = data[_PNG_DEPTH : _PNG_DEPTH + 1] in (b"\x08", b"\x10")
+    is_palette = data[_PNG_COLOURS : _PNG_COLOURS + 1] == b"\x03"
+    return is_whole_bytes and not is_palette and b"tRNS" not in data[: data.find(b"IDAT")]
+
+
+def _decode_with_pillow(path: Path, channels: int) -> Tensor:
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        if upright.mode.startswith("I;16") or upright.mode == "I":
+            levels = torch.from_numpy(np.asarray(upright).astype(np.int64))
+            image = ((levels + 128) // 257).clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
+        else:
+            pixels = np.array(upright.convert("RGBA"))
+            image = _over_white(torch.from_numpy(pixels).permute(2, 0, 1))
+    return _to_grey(image, channels)
+
+
+def _over_white(image: Tensor) -> Tensor:
+    """Lay ``(4, H, W)`` uint8 over white; ``(3, H, W)`` has nothing to lay over it."""
+    colour, alpha = image[:3], image[3:]
+    if (alpha == 255).all():
+        return colour.contiguous()
+    opacity = alpha.to(torch.int32)
+    return ((colour.to(torch.int32) * opacity + 255 * (255 - opacity) + 127) // 255).to(torch.uint8)
+
+
+def _to_grey(image: Tensor, channels: int) -> Tensor:
+    """Make of RGB what is asked for; the weights are Pillow's, and those by which JPEG keeps its luma."""
+    if channels == 3:
+        return image.contiguous()
+    red, green, blue = image.to(torch.int32)
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.uint8)[None]

@@ -1,0 +1,213 @@
+"""What all retrieval data sets share: training on identities, evaluation by queries and a gallery of others."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.images import Batch, InMemoryImages
+from datamodules.in_memory import InMemoryDataModule
+from datamodules.pk_sampler import FewImages, PKSampler, check_composition
+from datamodules.samplers import batch_order_seed
+
+QUERY, GALLERY = 1, 2
+"""Roles of an image in evaluation; one that has both ranks all others (leave-one-out)."""
+
+UNKNOWN_CAMERA = -1
+
+_BEFORE_THE_TEST = ("train", "val_query", "val_gallery")
+_IN_THE_TEST = ("test_query", "test_gallery")
+
+
+class RetrievalEntries(Dataset[Batch]):
+    """Images of evaluation, read a whole batch at a time.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        targets: ``(N, 3)`` int64: identity, camera (-1 is unknown) and role (1 query, 2 gallery, 3 both).
+    """
+
+    def __init__(self, images: Tensor, targets: Tensor) -> None:
+        self.images = images
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.images[index], self.targets[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Images ``(B, C, H, W)`` and targets ``(B, 3)`` of a batch; `DataLoader` prefers this to single items."""
+        rows = torch.as_tensor(indices)
+        return self.images.index_select(0, rows), self.targets.index_select(0, rows)
+
+
+class RetrievalDataModule(InMemoryDataModule):
+    """Base of the retrieval data sets. A subclass says how to load images and which are queries and gallery.
+
+    Training batches are P identities with K images each, on every process, and the first one is checked. Their
+    targets are labels from 0, in the order of the identities. Those of evaluation are ``(B, 3)``: identity, camera and
+    role, see `RetrievalEntries`.
+
+    A subclass's `load` has identities as targets, and its `split` the parts ``train``, ``val_query``, ``val_gallery``,
+    ``test_query`` and ``test_gallery``, where the same image may be query and gallery.
+
+    Args:
+        identities_per_batch: P, in each process.
+        images_per_identity: K.
+        few_images: An identity with fewer than K images is an ``"error"``, or ``"repeat"`` draws its images again.
+        eval_batch_size: As in `ImageDataModule`, and so are the others.
+        transforms: See there.
+        normalize: See there.
+
+    Raises:
+        ValueError: If P, K or a size is below 1.
+    """
+
+    def __init__(
+        self,
+        identities_per_batch: int = 16,
+        images_per_identity: int = 4,
+        few_images: FewImages = "error",
+        eval_batch_size: int = 512,
+        transforms: Sequence[nn.Module] = (),
+        normalize: bool = False,
+    ) -> None:
+        if identities_per_batch < 1 or images_per_identity < 1:
+            raise ValueError(
+                f"{type(self).__name__}: identities_per_batch={identities_per_batch} and "
+                f"images_per_identity={images_per_identity} must be at least 1."
+            )
+        batch_size = identities_per_batch * images_per_identity
+        super().__init__(batch_size, eval_batch_size, transforms, normalize=normalize)
+        self.identities_per_batch = identities_per_batch
+        self.images_per_identity = images_per_identity
+        self.few_images: FewImages = few_images
+        self._checked = False
+
+    @abstractmethod
+    def name_identities(self, identities: list[int]) -> tuple[str, ...]:
+        """Return the names of identities, after `load`."""
+
+    def cameras(self, identities: Tensor) -> Tensor:
+        """Return the camera of each image, ``(N,)``, after `load`: unknown, here."""
+        return torch.full_like(identities, UNKNOWN_CAMERA)
+
+    def make_sets(self) -> dict[str, Any]:
+        """Make the data sets.
+
+        Raises:
+            ValueError: If identities are both in training or validation and in the test, or no query of a part has a
+                right entry.
+        """
+        source = self.load()
+        identities, parts = source.targets, self.split(source.targets)
+        known, labels = identities[parts["train"]].unique(return_inverse=True)
+        self._check_apart(
+            *(identities[torch.cat([parts[name] for name in names])] for names in (_BEFORE_THE_TEST, _IN_THE_TEST))
+        )
+        self.class_names = self.name_identities(known.tolist())
+        cameras = self.cameras(identities)
+        sets: dict[str, Any] = {"train": InMemoryImages(source.images[parts["train"]], labels)}
+        for name in ("val", "test"):
+            query, gallery = parts[f"{name}_query"], parts[f"{name}_gallery"]
+            roles = torch.zeros_like(identities)
+            roles[query] |= QUERY
+            roles[gallery] |= GALLERY
+            used = roles.nonzero().flatten()
+            targets = torch.stack([identities, cameras, roles], 1)[used]
+            check_matches(name, targets)
+            sets[name] = RetrievalEntries(source.images[used], targets)
+        return sets
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """P identities with K images each, in an order that (seed, epoch, rank) decide.
+
+        Raises:
+            ValueError: If there are fewer identities than all processes take in a step, or one has too few images.
+        """
+        processes, rank = self._world()
+        sampler = PKSampler(
+            self.sets["train"].targets,
+            self.identities_per_batch,
+            self.images_per_identity,
+            processes,
+            rank,
+            batch_order_seed(self._shared_seed()),
+            self.few_images,
+        )
+        sampler.set_epoch(self._first_epoch())
+        return self.make_loader(self.sets["train"], self.batch_size, sampler, drop_last=True)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Check the first training batch, whoever made its loader.
+
+        Raises:
+            RuntimeError: If it is not of P identities with K images each.
+        """
+        if not self._checked and self.trainer is not None and self.trainer.training:
+            check_composition(batch[1], self.identities_per_batch, self.images_per_identity)
+            self._checked = True
+        return batch
+
+    def _check_labels(self, name: str, targets: Tensor) -> None:
+        """Leave the targets as they are: labels are made here, and those of evaluation are none."""
+
+    def _check_apart(self, before: Tensor, tested: Tensor) -> None:
+        shared = before[torch.isin(before, tested)].unique().tolist()
+        if shared:
+            named = ", ".join(map(repr, self.name_identities(shared[:5])))
+            more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+            raise ValueError(
+                f"{type(self).__name__}: {len(shared)} identities are both in training or validation and in the test: "
+                f"{named}{more}. The test must have others."
+            )
+
+
+def check_matches(name: str, targets: Tensor) -> None:
+    """Refuse a part in which no query has a right entry in the gallery.
+
+    Args:
+        name: Of the part.
+        targets: See `RetrievalEntries`, ``(N, 3)``.
+
+    Raises:
+        ValueError: If none has.
+    """
+    identities, cameras, roles = targets.unbind(1)
+    query, gallery = (roles & QUERY) > 0, (roles & GALLERY) > 0
+    for identity in identities[query].unique():
+        of_identity = identities == identity
+        for one in (query & of_identity).nonzero().flatten().tolist():
+            right = gallery & of_identity & ((cameras != cameras[one]) | (cameras[one] == UNKNOWN_CAMERA))
+            right[one] = False
+            if right.any():
+                return
+    raise ValueError(
+        f"none of {int(query.sum())} {name} queries has an image of its identity in the gallery of "
+        f"{int(gallery.sum())}, from another camera where cameras are known. There is nothing to score."
+    )
+
+
+def draw_queries(identities: Tensor, candidates: Tensor, per_identity: int, generator: torch.Generator) -> Tensor:
+    """Choose queries: so many images of each identity.
+
+    Args:
+        identities: Of all images, ``(N,)``.
+        candidates: Indices of the images to choose from, ``(n,)``.
+        per_identity: How many; of an identity with no more than these one stays in the gallery.
+        generator: Decides which.
+
+    Returns:
+        Which candidates are queries, ``(n,)`` bool.
+    """
+    chosen = torch.zeros(len(candidates), dtype=torch.bool)
+    for identity in identities[candidates].unique():
+        places = (identities[candidates] == identity).nonzero().flatten()
+        order = places[torch.randperm(len(places), generator=generator)]
+        chosen[order[: max(1, min(per_identity, len(places) - 1))]] = True
+    return chosen

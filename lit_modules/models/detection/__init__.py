@@ -1,0 +1,24 @@
+"""Parts of detectors."""
+
+from lit_modules.models.detection.anchors import PAPER_ANCHORS, fit_anchors, scale_anchors, shape_iou
+from lit_modules.models.detection.assignment import Assignment, assign_boxes, find_ignored
+from lit_modules.models.detection.darknet import Darknet
+from lit_modules.models.detection.grid import Grid, YOLOOutputs
+from lit_modules.models.detection.postprocessing import Detections, YOLODetections
+from lit_modules.models.detection.yolo_loss import YOLOv3Loss
+
+__all__ = [
+    "PAPER_ANCHORS",
+    "Assignment",
+    "Darknet",
+    "Detections",
+    "Grid",
+    "YOLODetections",
+    "YOLOOutputs",
+    "YOLOv3Loss",
+    "assign_boxes",
+    "find_ignored",
+    "fit_anchors",
+    "scale_anchors",
+    "shape_iou",
+]

@@ -1,0 +1,45 @@
+"""`ablate run --wandb` from the command line: every training and the table."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.command_line import environment, run_ablate
+from tests.helpers.recipes import write_study
+from tests.helpers.wandb_files import stored_runs
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+
+
+@pytest.fixture
+def study(tmp_path):
+    return write_study(tmp_path, seeds=1, tricks=["cosine_schedule", "ema"], wandb={"project": "project"})
+
+
+def test_a_study_sends_each_training_and_its_table(offline, study, tmp_path):
+    done = run_ablate(tmp_path, "run", study)
+    assert done.returncode == 0, done.stderr
+    *trainings, summary = sorted(stored_runs(tmp_path), key=lambda stored: stored.run.job_type == "summary")
+    assert {stored.run.display_name for stored in trainings} == {"00 base / seed 0", "01 + cosine_schedule / seed 0"}
+    shared = next(stored for stored in trainings if stored.run.display_name.startswith("01"))
+    assert list(shared.run.tags) == ["row 01", "row 02", "cosine_schedule", "ema"]
+    assert sum(name.startswith("scores/ema") and name.endswith("accuracy") for name in shared.summary) == 1
+    assert {stored.run.run_group for stored in (*trainings, summary)} == {"small"}
+    assert (summary.run.run_id, summary.run.job_type, summary.exit_code) == ("small-summary", "summary", 0)
+    assert summary.artifacts["small-results"] == ["costs.csv", "scores.csv", "table.csv", "table.md"]
+    path, *_ = tmp_path.glob("results/small/wandb/*/files/media/table/*.json")
+    table = json.loads(path.read_text())
+    names = table["columns"].index("name")
+    assert [line[names] for line in table["data"]] == ["base", "+ cosine_schedule", "+ ema"]
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_the_command_line_imports_no_client():
+    code = "import ablations.commands, sys; sys.exit('wandb' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), check=False).returncode == 0

@@ -1,0 +1,18 @@
+"""The tricks on the size of the training images: what each must change, and what row 0 has in its place."""
+
+from tests.ablations.tricks.case import Case
+
+CASES = [
+    Case(
+        "multi_scale_training",
+        {"trainer.callbacks.MultiScale": "MultiScale"},
+        {"smallest": 6, "largest": 10, "divisor": 2, "every_n_batches": 1},
+    ),
+    Case(
+        "progressive_resizing",
+        {"trainer.callbacks.ProgressiveResizing": "ProgressiveResizing"},
+        {"sizes": [4, 6], "divisor": 2},
+    ),
+]
+
+OFF: dict[str, object] = {}
