@@ -11,14 +11,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from callbacks.stored_weights import StoredWeights
-from callbacks.trained_tensors import batch_statistics, complete_state, frozen_parts
+from callbacks.trained_tensors import complete_state, frozen_parts
 
 
 @torch.no_grad()
@@ -171,7 +171,7 @@ class BatchNormStatistics(StoredWeights):
     While training, the running statistics lag behind the weights and follow the last batches. At the end of the run
     this callback passes over the training data once more and takes the mean over all batches. It only observes: the
     module keeps its running statistics; tests and predictions use the computed ones, and `stored_weights` returns them
-    with the module's weights.
+    with the module's weights. Layers that are frozen at the end keep what they have; if all are, a warning says so.
 
     Example::
 
@@ -184,8 +184,7 @@ class BatchNormStatistics(StoredWeights):
         batches: number of training batches to compute from; by default an epoch.
 
     Raises:
-        ValueError: `batches` is not positive, the module has no batch normalization that is trained, or what
-            `StoredWeights` refuses.
+        ValueError: `batches` is not positive, the module has no batch normalization, or what `StoredWeights` refuses.
     """
 
     observes_only = True
@@ -201,7 +200,7 @@ class BatchNormStatistics(StoredWeights):
 
     def stored_weights(self, pl_module: L.LightningModule) -> dict[str, dict[str, Tensor]]:
         """Return the final weights with the computed statistics as `batch_norm`."""
-        return {"batch_norm": complete_state(pl_module, self._statistics)} if self._statistics else {}
+        return {"batch_norm": complete_state(pl_module, self._statistics)} if self._computed_at >= 0 else {}
 
     def evaluation_weights(self) -> Mapping[str, Tensor]:
         return self._statistics
@@ -212,10 +211,10 @@ class BatchNormStatistics(StoredWeights):
             self._statistics, self._computed_at = {}, -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not batch_statistics(pl_module):
+        if not any(isinstance(part, _BatchNorm) and part.track_running_stats for part in pl_module.modules()):
             raise ValueError(
-                f"BatchNormStatistics: {type(pl_module).__name__} has no batch normalization with running statistics "
-                "that is trained. Leave the callback out."
+                f"BatchNormStatistics: {type(pl_module).__name__} has no batch normalization with running statistics. "
+                "Leave the callback out."
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -224,6 +223,11 @@ class BatchNormStatistics(StoredWeights):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._compute(trainer, pl_module)
+        if not self._statistics:
+            rank_zero_warn(
+                "BatchNormStatistics: every batch normalization was frozen at the end of the run, so nothing was "
+                "computed: its weights are the last ones. Leave the callback out, or release the layers earlier."
+            )
 
     def _compute(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._computed_at != trainer.global_step:

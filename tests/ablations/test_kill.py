@@ -38,7 +38,8 @@ def running_pids(folder):
     pids = []
     for path in (folder / "results/runs").rglob("status.json"):
         status = json.loads(path.read_text())
-        if status["state"] == "running" and Path(f"/proc/{status['pid']}").exists():
+        finished = (path.parent / "result.json").exists()
+        if status["state"] == "running" and not finished and Path(f"/proc/{status['pid']}").exists():
             pids.append(status["pid"])
     return pids
 
@@ -70,15 +71,23 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_scores(undist
     assert (tmp_path / "results/small/scores.csv").read_bytes() == undisturbed
 
 
+def kill_in_mid_training(folder, study):
+    """Kill trainings while they are under way for certain (they are halted first) and return how many."""
+    killed = 0
+    while not killed and study.poll() is None:
+        for pid in running_pids(folder):
+            os.kill(pid, signal.SIGSTOP)
+            under_way = pid in running_pids(folder)
+            os.kill(pid, signal.SIGKILL if under_way else signal.SIGCONT)
+            killed += under_way
+    return killed
+
+
 def test_a_training_that_is_killed_is_recorded_and_only_it_is_done_again(undisturbed, tmp_path):
     study = write_study(tmp_path, tricks=TRICKS, seeds=3)
     process = start_ablate(tmp_path, "run", study, "--jobs", 2)
-    killed = 0
-    for line in process.stderr:
-        if not killed and line.startswith("1 of "):
-            for pid in running_pids(tmp_path):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
+    assert read_until(process.stderr, 1)
+    killed = kill_in_mid_training(tmp_path, process)
     process.communicate()
     failed = [path for path in (tmp_path / "results/runs").rglob("status.json") if "SIGKILL" in path.read_text()]
     assert len(failed) == killed > 0

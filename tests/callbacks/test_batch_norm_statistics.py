@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from callbacks import BatchNormStatistics, EpochCheckpoint, ReseedEachEpoch, recompute_batch_norm
+from callbacks import BatchNormStatistics, EpochCheckpoint, FreezeBackbone, ReseedEachEpoch, recompute_batch_norm
 from callbacks.batch_norm_statistics import training_statistics
 from tests.helpers.distributed import fit_distributed, run_distributed
 from tests.helpers.one_weight import OneWeight, fit, fit_until_crash, make_trainer
@@ -216,6 +216,21 @@ def test_frozen_layers_keep_their_statistics() -> None:
     stored = callback.stored_weights(module)["batch_norm"]
     assert stored["teacher.1.running_mean"].tolist() == [0.0] * 8
     assert stored["teacher.1.num_batches_tracked"] == 0
+
+
+def test_layers_that_are_released_during_the_run_count() -> None:
+    module, callback = SmallNet(), BatchNormStatistics()
+    fit(module, FreezeBackbone(["network.1"], until_epoch=2), callback)
+    stored = callback.stored_weights(module)["batch_norm"]
+    assert stored["network.1.num_batches_tracked"] == 4
+    assert flatten(stored) != flatten(module.state_dict())
+
+
+def test_a_run_that_ends_with_every_layer_frozen_keeps_the_last_weights_and_says_so() -> None:
+    module, callback = SmallNet(), BatchNormStatistics()
+    with pytest.warns(UserWarning, match="every batch normalization was frozen at the end of the run"):
+        fit(module, FreezeBackbone(["network.1"]), callback)
+    assert flatten(callback.stored_weights(module)["batch_norm"]) == flatten(module.state_dict())
 
 
 def test_test_on_the_trainer_that_ran_fit_and_on_a_fresh_one_use_the_computed_statistics(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from callbacks import EpochCheckpoint, MeanTeacher, MultiScale, ReseedEachEpoch
 from callbacks.mean_teacher import ramp_up
 from datamodules import Digits
 from tests.callbacks.sized_net import SizedNet
-from tests.callbacks.unlabeled_points import UnlabeledPoints, fit_with
+from tests.callbacks.unlabeled_points import UnlabeledPoints
 from tests.helpers.crashes import CrashInValidation
 from tests.helpers.distributed import run_distributed
 from tests.helpers.one_weight import Crash, CrashError, fit
@@ -92,7 +92,7 @@ def train_naively(
 
 def test_training_equals_a_plain_loop_with_a_copy_of_the_module_as_teacher() -> None:
     data, module, callback = UnlabeledPoints(), SteadyNet(), MeanTeacher(0.9, 10.0, ramp_up_epochs=1.5, noise_sd=0.0)
-    fit_with(data, module, callback, max_epochs=2)
+    fit(module, callback, datamodule=data, max_epochs=2)
     assert len(data.transformed) == 2 * len(module.batches) == 16
     expected, teacher = train_naively(module.batches, data.transformed, 10.0, 1.5)
     torch.testing.assert_close(module.state_dict(), expected.state_dict())
@@ -104,7 +104,7 @@ def test_training_equals_a_plain_loop_with_a_copy_of_the_module_as_teacher() -> 
 
 def test_the_same_unlabeled_images_are_transformed_twice_and_each_pass_has_all_of_them() -> None:
     data = UnlabeledPoints(count=8)
-    fit_with(data, SmallNet(), MeanTeacher(), max_epochs=2)
+    fit(SmallNet(), MeanTeacher(), datamodule=data, max_epochs=2)
     first, second = data.transformed[::2], data.transformed[1::2]
     seen = [data.find(view) for view in first]
     assert seen == [data.find(view) for view in second]
@@ -135,7 +135,7 @@ def test_without_unlabeled_images_the_labeled_ones_are_taken_with_noise_of_their
 def test_a_loader_without_a_batch_counts_as_none() -> None:
     data = UnlabeledPoints(count=3)
     module, callback = SmallNet(), MeanTeacher()
-    fit_with(data, module, callback, max_epochs=1)
+    fit(module, callback, datamodule=data, max_epochs=1)
     assert data.transformed == []
     assert stored(callback, module).keys() == module.state_dict().keys()
 
@@ -168,7 +168,7 @@ def test_labeled_batches_are_the_same_in_the_same_order() -> None:
     plain, watched = Batches(), Batches()
     for callbacks in ([plain], [MeanTeacher(), watched]):
         torch.manual_seed(3)
-        fit_with(Digits(batch_size=25), DigitNet(), ReseedEachEpoch(3), *callbacks, max_epochs=2)
+        fit(DigitNet(), ReseedEachEpoch(3), *callbacks, datamodule=Digits(batch_size=25), max_epochs=2)
     assert len(plain.seen) == 8
     assert all(torch.equal(one, other) for one, other in zip(plain.seen, watched.seen, strict=True))
 
@@ -187,10 +187,10 @@ def test_without_a_ramp_the_weight_is_whole_from_the_start() -> None:
 def test_a_resumed_run_equals_the_uninterrupted_one(epoch: int, tmp_path: Path) -> None:
     whole, resumed, callback, again = SmallNet(), SmallNet(), MeanTeacher(), MeanTeacher()
     seed, checkpoint = ReseedEachEpoch(0), EpochCheckpoint(tmp_path / "last.ckpt", min_seconds=0)
-    fit_with(UnlabeledPoints(), whole, callback, seed)
+    fit(whole, callback, seed, datamodule=UnlabeledPoints())
     with pytest.raises(CrashError):
-        fit_with(UnlabeledPoints(), SmallNet(), MeanTeacher(), seed, checkpoint, Crash(epoch))
-    fit_with(UnlabeledPoints(), resumed, again, seed, ckpt_path=checkpoint.path)
+        fit(SmallNet(), MeanTeacher(), seed, checkpoint, Crash(epoch), datamodule=UnlabeledPoints())
+    fit(resumed, again, seed, datamodule=UnlabeledPoints(), ckpt_path=checkpoint.path)
     assert flatten(resumed.state_dict()) == flatten(whole.state_dict())
     assert flatten(stored(again, resumed)) == flatten(stored(callback, whole))
 
@@ -212,7 +212,7 @@ def test_validation_sees_the_teacher_if_asked() -> None:
 def test_autocast_does_not_cut_the_graph() -> None:
     single, mixed = SteadyNet(), SteadyNet()
     for module, precision in ((single, "32-true"), (mixed, "bf16-mixed")):
-        fit_with(UnlabeledPoints(), module, ReseedEachEpoch(0), MeanTeacher(), max_steps=1, precision=precision)
+        fit(module, ReseedEachEpoch(0), MeanTeacher(), datamodule=UnlabeledPoints(), max_steps=1, precision=precision)
     torch.testing.assert_close(mixed.state_dict(), single.state_dict(), atol=0.02, rtol=0.02)
 
 
@@ -250,7 +250,7 @@ def test_the_outputs_of_the_module_say_what_its_scores_mean() -> None:
 
 
 def test_the_consistency_is_logged() -> None:
-    trainer = fit_with(UnlabeledPoints(), SmallNet(), MeanTeacher())
+    trainer = fit(SmallNet(), MeanTeacher(), datamodule=UnlabeledPoints())
     assert 0 < trainer.callback_metrics["train/consistency"] < 1
 
 
@@ -269,7 +269,7 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
 
 def fit_two_processes() -> tuple[list[float], list[float], list[int]]:
     data, module, callback = UnlabeledPoints(count=16), SmallNet(), MeanTeacher()
-    fit_with(data, module, ReseedEachEpoch(0), callback, strategy="ddp", devices=2, max_epochs=1)
+    fit(module, ReseedEachEpoch(0), callback, datamodule=data, strategy="ddp", devices=2, max_epochs=1)
     seen = [point for view in data.transformed[:4:2] for point in data.find(view)]  # of a pass
     return flatten(stored(callback, module)), flatten(dict(module.named_parameters())), seen
 

@@ -15,11 +15,11 @@ from datamodules import Digits, StreamedImageFolder
 from datamodules.transforms import BatchRandomCrop
 from lit_modules import LitClassifier
 from lit_modules.models import ResNet
-from tests.callbacks.unlabeled_points import UnlabeledPoints, fit_with
+from tests.callbacks.unlabeled_points import UnlabeledPoints
 from tests.datamodules.image_files import write_folder
 from tests.helpers.crashes import CrashInValidation
 from tests.helpers.distributed import run_distributed
-from tests.helpers.one_weight import Crash, CrashError
+from tests.helpers.one_weight import Crash, CrashError, fit
 from tests.helpers.small_net import SmallNet, Trajectory, flatten
 
 
@@ -64,7 +64,7 @@ def test_those_above_the_threshold_are_taken_as_in_a_loop_over_single_images(thr
     data, module = digits(normalize=True), classifier()
     callback = PseudoLabels(threshold, start_epoch=15, every_n_epochs=1)
     seen = Labels(callback)
-    fit_with(data, module, callback, seen, ReseedEachEpoch(0), max_epochs=16, limit_val_batches=0)
+    fit(module, callback, seen, ReseedEachEpoch(0), datamodule=data, max_epochs=16, limit_val_batches=0)
     assert seen.labels[:15] == [[]] * 15
     network = module.network.eval()
     module.load_state_dict(seen.states[15])
@@ -88,7 +88,7 @@ def test_the_threshold_itself_is_not_above_it() -> None:
 def test_labels_are_chosen_at_the_start_and_every_so_often() -> None:
     callback = PseudoLabels(0.5, start_epoch=2, every_n_epochs=3)
     seen = Labels(callback)
-    fit_with(UnlabeledPoints(), SmallNet(), callback, seen, ReseedEachEpoch(0), max_epochs=8)
+    fit(SmallNet(), callback, seen, ReseedEachEpoch(0), datamodule=UnlabeledPoints(), max_epochs=8)
     assert seen.labels[:2] == [[], []]
     assert seen.labels[2] == seen.labels[3] == seen.labels[4]
     assert seen.labels[5] == seen.labels[6] == seen.labels[7]
@@ -97,7 +97,7 @@ def test_labels_are_chosen_at_the_start_and_every_so_often() -> None:
 
 def test_a_step_sees_its_labeled_batch_and_a_batch_of_those_taken_with_their_labels() -> None:
     data, module, callback = UnlabeledPoints(), RecordingNet(), PseudoLabels(0.6, start_epoch=1, every_n_epochs=9)
-    trainer = fit_with(data, module, callback, ReseedEachEpoch(0), max_epochs=4)
+    trainer = fit(module, callback, ReseedEachEpoch(0), datamodule=data, max_epochs=4)
     assert trainer.global_step == 16
     taken = {index: label for index, label in enumerate(callback.labels.tolist()) if label >= 0}
     assert 4 < len(taken) < 20
@@ -120,20 +120,20 @@ def test_few_images_make_a_small_batch_and_a_batch_may_have_another_size() -> No
     for batch_size, expected in ((3, 3), (100, 20)):
         module = RecordingNet()
         callback = PseudoLabels(0.0, start_epoch=0, batch_size=batch_size)
-        fit_with(UnlabeledPoints(), module, callback, max_epochs=1)
+        fit(module, callback, datamodule=UnlabeledPoints(), max_epochs=1)
         assert [len(points) for points, _ in module.batches] == [4 + expected] * 4
 
 
 def test_where_none_is_sure_the_training_is_as_without() -> None:
     plain, watched = Trajectory(), Trajectory()
-    fit_with(UnlabeledPoints(), SmallNet(), ReseedEachEpoch(0), plain)
-    fit_with(UnlabeledPoints(), SmallNet(), ReseedEachEpoch(0), PseudoLabels(1 - 1e-12, 1, 1), watched)
+    fit(SmallNet(), ReseedEachEpoch(0), plain, datamodule=UnlabeledPoints())
+    fit(SmallNet(), ReseedEachEpoch(0), PseudoLabels(1 - 1e-12, 1, 1), watched, datamodule=UnlabeledPoints())
     assert watched.states == plain.states
 
 
 def test_the_number_taken_is_logged() -> None:
     callback = PseudoLabels(0.6, start_epoch=1)
-    trainer = fit_with(UnlabeledPoints(), SmallNet(), callback, ReseedEachEpoch(0))
+    trainer = fit(SmallNet(), callback, ReseedEachEpoch(0), datamodule=UnlabeledPoints())
     assert trainer.callback_metrics["train/pseudo_labels"] == (callback.labels >= 0).sum() > 0
 
 
@@ -149,7 +149,7 @@ def test_mixed_images_and_other_sizes_are_those_of_the_labeled_batch() -> None:
     module.__class__ = Watched
     sizes = MultiScale([4], divisor=4, seed=0)
     data = digits(mixes=[v2.MixUp(num_classes=10)])
-    fit_with(data, module, PseudoLabels(0.0, start_epoch=0), sizes, max_epochs=1, limit_val_batches=0)
+    fit(module, PseudoLabels(0.0, start_epoch=0), sizes, datamodule=data, max_epochs=1, limit_val_batches=0)
     assert shapes == [((50, 1, 4, 4), (50, 10))] * 4
 
 
@@ -170,7 +170,7 @@ def test_images_that_workers_read_keep_their_labels_and_random_geometry(workers:
     network = ResNet(2, [1], "basic", width=4, stem="small")
     module = Watched(network, nn.CrossEntropyLoss(), partial(torch.optim.SGD, lr=0.1))
     callback = PseudoLabels(0.0, start_epoch=1)
-    fit_with(data, module, callback, ReseedEachEpoch(0), max_epochs=2, limit_val_batches=0)
+    fit(module, callback, ReseedEachEpoch(0), datamodule=data, max_epochs=2, limit_val_batches=0)
     unlabeled = data.sets["unlabeled"]
     levels = [int(unlabeled[index][0].max()) for index in range(len(unlabeled))]
     taken = dict(zip(levels, callback.labels.tolist(), strict=True))
@@ -183,10 +183,10 @@ def test_images_that_workers_read_keep_their_labels_and_random_geometry(workers:
 def test_a_resumed_run_equals_the_uninterrupted_one(epoch: int, tmp_path: Path) -> None:
     whole, resumed, callback, again = SmallNet(), SmallNet(), *(PseudoLabels(0.6, 1, 2) for _ in range(2))
     seed, checkpoint = ReseedEachEpoch(0), EpochCheckpoint(tmp_path / "last.ckpt", min_seconds=0)
-    fit_with(UnlabeledPoints(), whole, callback, seed)
+    fit(whole, callback, seed, datamodule=UnlabeledPoints())
     with pytest.raises(CrashError):
-        fit_with(UnlabeledPoints(), SmallNet(), PseudoLabels(0.6, 1, 2), seed, checkpoint, Crash(epoch))
-    fit_with(UnlabeledPoints(), resumed, again, seed, ckpt_path=checkpoint.path)
+        fit(SmallNet(), PseudoLabels(0.6, 1, 2), seed, checkpoint, Crash(epoch), datamodule=UnlabeledPoints())
+    fit(resumed, again, seed, datamodule=UnlabeledPoints(), ckpt_path=checkpoint.path)
     assert flatten(resumed.state_dict()) == flatten(whole.state_dict())
     assert again.labels.tolist() == callback.labels.tolist()
     assert (again.labels >= 0).any()
@@ -195,7 +195,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(epoch: int, tmp_path: Path) 
 def test_an_exception_in_validation_leaves_the_module_as_it_was() -> None:
     module = SmallNet()
     with pytest.raises(CrashError):
-        fit_with(UnlabeledPoints(), module, CrashInValidation(epoch=1), PseudoLabels(0.5, start_epoch=0))
+        fit(module, CrashInValidation(epoch=1), PseudoLabels(0.5, start_epoch=0), datamodule=UnlabeledPoints())
     assert "training_step" not in vars(module)
 
 
@@ -221,7 +221,7 @@ def test_predicting_leaves_every_part_in_its_mode_and_the_trainer_in_training_ev
 
     modes: list[tuple[bool, ...]] = []
     callback = PseudoLabels(0.5, start_epoch=3)
-    fit_with(UnlabeledPoints(), Fragile(), callback, Look(), max_epochs=4, limit_val_batches=0)
+    fit(Fragile(), callback, Look(), datamodule=UnlabeledPoints(), max_epochs=4, limit_val_batches=0)
     assert modes == [(True, True, True, False, True, True, True)] * 8
 
 
@@ -240,17 +240,17 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
 
 def test_a_run_that_ends_before_the_first_choice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"start_epoch=4, but .* only 4 epochs\. Set start_epoch to at most 3"):
-        fit_with(UnlabeledPoints(), SmallNet(), PseudoLabels(start_epoch=4))
+        fit(SmallNet(), PseudoLabels(start_epoch=4), datamodule=UnlabeledPoints())
 
 
 def test_data_without_unlabeled_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"there are no unlabeled images\. .* here it is UnlabeledPoints"):
-        fit_with(UnlabeledPoints(count=3), SmallNet(), PseudoLabels(start_epoch=0))
+        fit(SmallNet(), PseudoLabels(start_epoch=0), datamodule=UnlabeledPoints(count=3))
 
 
 def fit_two_processes() -> tuple[list[float], list[int], list[tuple[int, int]]]:
     data, module, callback = UnlabeledPoints(count=21), RecordingNet(), PseudoLabels(0.55, 1, 1)
-    fit_with(data, module, ReseedEachEpoch(0), callback, strategy="ddp", devices=2, max_epochs=2)
+    fit(module, ReseedEachEpoch(0), callback, datamodule=data, strategy="ddp", devices=2, max_epochs=2)
     pairs = [
         pair
         for points, labels in module.batches[4:]

@@ -1,14 +1,11 @@
-"""Points without labels beside those of `SmallNet`, and a fit with them."""
+"""Points without labels beside those of `SmallNet`."""
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
-
-from tests.helpers.one_weight import make_trainer
 
 
 class UnlabeledPoints(L.LightningDataModule):
@@ -52,16 +49,3 @@ class UnlabeledPoints(L.LightningDataModule):
         """Return which points these are, before they were moved by at most 0.01 in each coordinate."""
         distances = moved[:, None] - self.points
         return ((distances >= -1e-5) & (distances <= 0.0101)).all(-1).float().argmax(1).tolist()
-
-
-def fit_with(
-    data: L.LightningDataModule,
-    module: L.LightningModule,
-    *callbacks: L.Callback,
-    ckpt_path: Path | None = None,
-    **settings: Any,
-) -> L.Trainer:
-    """Fit the module with a datamodule, and return the trainer."""
-    trainer = make_trainer(*callbacks, **settings)
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    return trainer

@@ -112,10 +112,16 @@ def make_trainer(*callbacks: L.Callback, **settings: Any) -> L.Trainer:
     return L.Trainer(callbacks=list(callbacks), **{**defaults, **settings})
 
 
-def fit(module: L.LightningModule, *callbacks: L.Callback, ckpt_path: Path | None = None, **settings: Any) -> L.Trainer:
-    """Fit the module with `make_trainer` and return the trainer."""
+def fit(
+    module: L.LightningModule,
+    *callbacks: L.Callback,
+    datamodule: L.LightningDataModule | None = None,
+    ckpt_path: Path | None = None,
+    **settings: Any,
+) -> L.Trainer:
+    """Fit the module, on its own data or a datamodule's, with `make_trainer` and return the trainer."""
     trainer = make_trainer(*callbacks, **settings)
-    trainer.fit(module, ckpt_path=ckpt_path, weights_only=True)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 
