@@ -23,9 +23,6 @@ CASES = [case for module in MODULES for case in module.CASES]
 OFF = {path: value for module in MODULES for path, value in module.OFF.items()}
 """Every key that a trick, or a library's habit, could have switched on, with the value that is off."""
 
-CHOSEN = {"cifar10_small": {"trainer.precision": "bf16-mixed"}}
-"""What a base has on for all rows, since without it a study would take too long."""
-
 SWAPPED = {"model.schedule", "model.optimizer", "model.loss", "model.network"}
 """Components of row 0 that are checked by class, since they are never absent."""
 
@@ -79,7 +76,7 @@ def test_a_trick_names_its_source_and_has_a_sentence(name):
 @pytest.mark.parametrize("path", sorted((HERE / "bases").glob("*.yaml")), ids=lambda path: path.stem)
 def test_row_0_is_pure(path):
     recipe = Recipe(resolve(yaml.safe_load(path.read_text())))
-    there = {key: value for key, value in OFF.items() if has(recipe, key)} | CHOSEN.get(path.stem, {})
+    there = {key: value for key, value in OFF.items() if has(recipe, key)}
     assert {key: recipe.get(key) for key in there} == there
     assert recipe.get("model.schedule")["class_path"] == "lit_modules.schedules.FractionalMultiStepLR"
     assert recipe.get("model.optimizer")["class_path"] == "torch.optim.SGD"
