@@ -99,8 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         added.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows: numbers, ranges (0-3) or tricks")
     run.add_argument(
-        "--executor", choices=("local", "inline"), default="local", help="processes (default), or this one, to debug"
+        "--executor",
+        choices=("local", "inline", "slurm"),
+        default="local",
+        help="processes (default), this one, to debug, or tasks of a Slurm cluster",
     )
+    _add_slurm(run)
     run.add_argument(
         "--until-decided", action="store_true", help="add seeds only to the comparisons that are still open (a race)"
     )
@@ -124,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     best.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: best.yaml by the table)")
     report = verb("report", "Write the report of a study: a page, its figures, LaTeX.", "ablate report digits")
     add_study(report)
+    for name, text in (
+        ("status", "Print how the trainings of a study are doing."),
+        ("cancel", "End what a study has in Slurm's queue."),
+    ):
+        add_study(verb(name, text, f"ablate {name} digits"))
     fit = verb("fit", "Train one recipe.", "ablate fit results/digits/recipes/00-base.yaml --seed 3")
     fit.add_argument("recipe", type=Path, metavar="RECIPE", help="a recipe file")
     fit.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's seed_everything")
@@ -134,6 +143,25 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("recipe", metavar="RECIPE", help="a recipe file, or a base that comes along, such as digits")
     add_settings(check)
     return parser
+
+
+def _add_slurm(run: argparse.ArgumentParser) -> None:
+    """Add what is asked of Slurm; what is left out has the value that `SlurmOptions` says."""
+    group = run.add_argument_group("with --executor slurm, for each training")
+    for name, kind, metavar, text in (
+        ("partition", str, "NAME", "where it runs"),
+        ("gpus_per_node", int, "N", "graphics processors on each of its nodes; trainer.devices must be as many"),
+        ("cpus_per_task", int, "N", "processor cores of each of its processes (default: 1)"),
+        ("time", str, "TIME", "the time limit; what takes longer is requeued and goes on (default: 4:00:00)"),
+        ("mem", float, "GIB", "memory on each of its nodes"),
+        ("account", str, "NAME", "who pays"),
+        ("qos", str, "NAME", "the quality of service"),
+        ("constraint", str, "FEATURES", "features of its nodes"),
+        ("max_running", int, "N", "trainings that run at a time, at most (default: 256)"),
+        ("retries", int, "N", "how often it starts again when its node was lost (default: 2)"),
+        ("poll", float, "SECONDS", "time between two looks at the queue (default: 10)"),
+    ):
+        group.add_argument(f"--slurm.{name}", dest=f"slurm_{name}", type=kind, metavar=metavar, help=text)
 
 
 if __name__ == "__main__":

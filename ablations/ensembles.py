@@ -1,15 +1,20 @@
 """Scores ensembles: combines what finished trainings left in the run store, and tests the result as any network is."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ablations.errors import RecipeError
 from ablations.parsing import build, build_inference
 from ablations.plan import Scoring, Training
 from ablations.scoring import Score, test, write_score
 from ablations.store import RunFolder
 from ablations.stored_training import StoredMember
+from lit_modules import LitRetriever
+from lit_modules.inference import Ensemble, FeatureFusion
+from lit_modules.models.branch import Branch
 
 
 def score_ensembles(training: Training) -> None:
@@ -22,13 +27,15 @@ def score_ensembles(training: Training) -> None:
 def _score(training: Training, scoring: Scoring) -> Score:
     ensemble = build_inference(scoring.section).ensemble
     assert ensemble is not None  # else it would have no members
-    needs = scoring.needs(training.seed)
-    probabilities = ensemble.combine([StoredMember(training.store, need) for need in needs])
+    members = [StoredMember(training.store, need) for need in scoring.needs(training.seed)]
     parts = build({**training.config(), "inference": {}})
     module: Any = parts.module
-    module.network = _Recorded(module.outputs.scores(torch.from_numpy(probabilities)))
-    score = test(parts)
-    return Score(score.metrics, score.predictions, _sum_costs(training, scoring))
+    if isinstance(module, LitRetriever):
+        module.inference = replace(build_inference(scoring.section), weights="last", views=None, ensemble=None)
+        module.network = _RecordedFeatures(_fuse(ensemble, members))
+    else:
+        module.network = _Recorded(module.outputs.scores(torch.from_numpy(ensemble.combine(members))))
+    return replace(test(parts, training.with_pictures), costs=_sum_costs(training, scoring))
 
 
 class _Recorded(nn.Module):
@@ -42,6 +49,28 @@ class _Recorded(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self._seen += len(images)
         return self.scores[self._seen - len(images) : self._seen].to(images.device)
+
+
+class _RecordedFeatures(_Recorded):
+    """The same of a network for retrieval, which has said its features."""
+
+    def embed(self, images: Tensor) -> list[Branch]:
+        features = self(images)
+        return [Branch(features, features, features)]
+
+
+def _fuse(ensemble: Ensemble, members: list[StoredMember]) -> Tensor:
+    """Return the features ``(N, D1 + D2 + ...)`` of all members side by side.
+
+    Raises:
+        RecipeError: the ensemble combines something else.
+    """
+    if not isinstance(ensemble, FeatureFusion):
+        raise RecipeError(
+            f"inference.ensemble is {type(ensemble).__name__}, which combines probabilities, but a retriever has "
+            f"features alone. Use FeatureFusion."
+        )
+    return torch.from_numpy(ensemble.fuse([member.embeddings() for member in members]))
 
 
 def _sum_costs(training: Training, scoring: Scoring) -> dict[str, float]:

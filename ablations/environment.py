@@ -22,6 +22,12 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
+def version_differences(expected: dict[str, str], found: dict[str, str]) -> str:
+    """Return in words which libraries have another version than expected; empty if none has."""
+    pairs = [(name, version, found.get(name)) for name, version in expected.items()]
+    return ", ".join(f"{name} {there} and not {version}" for name, version, there in pairs if there != version)
+
+
 @functools.cache
 def code_version() -> str | None:
     """Return the commit of our own code, `-changed` behind it if files differ from it; `None` outside a checkout."""

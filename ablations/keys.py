@@ -80,6 +80,8 @@ def scoring_of(recipe: dict[str, Any]) -> tuple[str, Scoring]:
         if _provides(callback) == weights:
             weights = weights_name(callback)
     how = {key: value for key, value in section.items() if key != "weights" and value is not None}
+    if files := list(_source_files(how)):
+        how["files"] = files
     return (f"{weights}-{_digest(how)}" if how else weights), Scoring(weights, section)
 
 

@@ -12,6 +12,7 @@ import lightning as L
 from ablations.errors import RecipeError
 from ablations.parsing import Parts
 from ablations.plan import LR_FINDER
+from ablations.process_group import Ranks
 from ablations.recipe import Recipe
 from ablations.store import RunFolder, write_json
 from callbacks import LRFinder
@@ -23,17 +24,22 @@ class FailedSearchError(RuntimeError):
     """The loss fell nowhere in the range of rates."""
 
 
-def search(parts: Parts, folder: RunFolder) -> None:
-    """Run the search of a recipe, and store what it found, with a picture.
+def search(parts: Parts, folder: RunFolder, ranks: Ranks) -> None:
+    """Run the search of a recipe on all its processes; the first stores what it found, with a picture.
 
     Raises:
         FailedSearchError: it found nothing.
     """
-    arguments = dict(parts.trainer_arguments)
+    arguments = ranks.trainer_arguments(parts.trainer_arguments)
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     (finder,) = (callback for callback in arguments["callbacks"] if isinstance(callback, LRFinder))
     trainer = L.Trainer(**{**arguments, **quiet, "default_root_dir": str(folder.path)})
     trainer.fit(parts.module, datamodule=parts.datamodule)
+    if ranks.is_first:
+        _store(finder, folder)
+
+
+def _store(finder: LRFinder, folder: RunFolder) -> None:
     finder.plot(folder.search.with_suffix(".png"))
     try:
         factor = finder.suggestion / finder.initial_lr

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablations.processes import Processes, processes_of
 from ablations.recipe import Change, changes
 from ablations.references import TRAINING, Need, parse_reference, references
 from ablations.seeding import seeded
@@ -132,6 +133,7 @@ class Plan:
                 plugins=self.study.plugins,
                 code=code,
                 needs=tuple(self._needs(key, seed, ensemble)),
+                with_pictures=seed == min(self.study.seeds),
             )
             for key, seed, ensemble in names
         ]
@@ -203,6 +205,7 @@ class Training:
         show_progress: whether Lightning's progress bar is shown where the recipe does not say.
         needs: scores of other trainings that must be in the store first.
         tracking: how it shows up in W&B; `None` if it does not.
+        with_pictures: whether pictures of the task are kept beside its scores.
     """
 
     key: str
@@ -216,6 +219,7 @@ class Training:
     show_progress: bool = field(default=False, compare=False)
     needs: tuple[Need, ...] = ()
     tracking: Tracking | None = field(default=None, compare=False)
+    with_pictures: bool = field(default=False, compare=False)
 
     @property
     def store(self) -> Path:
@@ -230,6 +234,11 @@ class Training:
         """Return whether the training and all its scores are in the store."""
         folder = RunFolder(self.folder)
         return folder.result() is not None and not folder.missing(self.scorings)
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that it takes; an ensemble takes one."""
+        return Processes() if self.is_ensemble else processes_of(self.recipe["trainer"])
 
     @property
     def is_ensemble(self) -> bool:

@@ -19,6 +19,7 @@ from ablations.lr_search import RATE, with_found_rate
 from ablations.modes import Draft, RowMaker
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training, is_search, recipe_needs
+from ablations.processes import process_problems
 from ablations.recipe import Recipe, changes, is_component, overlaps
 from ablations.registry import Trick, load_plugin, tricks
 from ablations.seeding import varying
@@ -177,15 +178,9 @@ class _Planner:
             self._problem(f"row {row.name!r}: {reason}")
 
     def _check_devices(self, row: Row) -> None:
-        """Note a row that asks for several processes, since a study gives each training one."""
-        trainer = row.recipe["trainer"]
-        asked = {"devices": ("1", "auto"), "num_nodes": ("1",), "strategy": ("auto",)}
-        for name, allowed in asked.items():
-            if str(trainer[name]) not in allowed:
-                self._problem(
-                    f"row {row.name!r}: trainer.{name} is {trainer[name]!r}, but a study trains each row in one "
-                    f"process on one device. It must be {' or '.join(allowed)}."
-                )
+        """Note a row that asks for processes that cannot be started."""
+        for problem in process_problems(row.recipe["trainer"]):
+            self._problem(f"row {row.name!r}: {problem}")
 
 
 @functools.cache
@@ -282,6 +277,8 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         for key, value in settings.items():
             recipe.set(key, value)
         config = resolve_edits(resolved, recipe.config)
+        if problems := process_problems(config["trainer"]):
+            raise RecipeError(" ".join(problems))
     except RecipeError as error:
         raise RecipeError(f"recipe {path}: {error}") from None
     chosen = config["seed_everything"] if seed is None else seed
@@ -301,6 +298,7 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         plugins=plugins,
         code=code_version(),
         needs=tuple(recipe_needs(config, chosen)),
+        with_pictures=True,
     )
 
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ablations.executors import Event, Started
+from ablations.executors import Event, Postponed, Started
 from ablations.plan import Plan, Training
 
 SHOWN_ROWS = 30
@@ -59,6 +59,8 @@ class StudyProgress:
             self._running[key] += 1
             return
         self._running[key] -= 1
+        if isinstance(event, Postponed):
+            return
         self.finished += 1
         if event.reason:
             self._failed[key] += 1

@@ -1,6 +1,7 @@
 """The results folder of a study: what was planned, and every score in it, gathered from the run store.
 
     results/<study>/   study.json  recipes/<row>.yaml  scores.csv  costs.csv  inference_costs.csv  table.md  table.csv
+                       pictures/
 
 `study.json` says what the rows are and where their trainings lie, so everything else can be made again from the store.
 `scores.csv` holds nothing that differs between two runs of the same study; what a training costs is in `costs.csv`, and
@@ -13,11 +14,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import StoreError
 from ablations.orders import trick_orders
+from ablations.picture_files import gather_pictures
 from ablations.plan import Plan, Row, group_leaders, is_search
 from ablations.store import RunFolder, RunStore, write_json, write_text
 from ablations.yaml_file import dump_yaml
@@ -145,7 +148,7 @@ def recipe_name(row: Row) -> str:
 
 
 def gather(folder: Path, store: RunStore) -> None:
-    """Write `scores.csv` and the costs of a study from what the store holds now.
+    """Write `scores.csv`, the costs and the pictures of a study from what the store holds now.
 
     What was gathered before stays where the store holds nothing of that training: its key says that it is the same.
 
@@ -165,9 +168,10 @@ def gather(folder: Path, store: RunStore) -> None:
                 if (key, seed + offset) not in results:
                     results[key, seed + offset] = store.folder(key, seed + offset).result()
             run = store.folder(row["key"], seed)
-            scores.append(earlier.completed(_score_line(row, seed, run, results[row["key"], seed])))
+            found = run.score_with_costs(row["inference"]) if results[row["key"], seed] is not None else None
+            scores.append(earlier.completed(_score_line(row, seed, run, found[0] if found else None)))
             if scores[-1]["status"] == "done":
-                costs = run.score_costs(row["inference"]) or earlier.tests.get(_identity(scores[-1]), {})
+                costs = found[1] if found else earlier.tests.get(_identity(scores[-1]), {})
                 tests.append({"row": row["index"], "seed": seed, **{name: costs.get(name) for name in TEST_COLUMNS}})
     metrics = sorted({name for line in scores for name in line} - set(_SCORE_COLUMNS))
     write_text(folder / "scores.csv", _csv_text([*_SCORE_COLUMNS, *metrics], scores))
@@ -177,29 +181,40 @@ def gather(folder: Path, store: RunStore) -> None:
     ]
     write_text(folder / "costs.csv", _csv_text(["key", "seed", *COST_COLUMNS], filter(None, trainings)))
     write_text(folder / "inference_costs.csv", _csv_text(["row", "seed", *TEST_COLUMNS], tests))
+    gather_pictures(folder, study["rows"], min(study["seeds"]), store)
 
 
 _SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
 
 
 class _Gathered:
-    """What a results folder holds from before, by what was trained and scored.
+    """What a results folder holds from before, by what was trained and scored; read when it is first asked for.
 
     Args:
         folder: the study's results folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        lines = [line for line in _read_csv(folder / "scores.csv") if line.get("status") == "done"]
-        self.scores = {_identity(line): line for line in lines}
-        self.costs = {(line["key"], line["seed"]): line for line in _read_csv(folder / "costs.csv")}
-        tests = {(line["row"], line["seed"]): line for line in _read_csv(folder / "inference_costs.csv")}
-        self.tests = {_identity(line): tests.get((line["row"], line["seed"]), {}) for line in lines}
+        self._folder = folder
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        lines = _read_csv(self._folder / "scores.csv")
+        return {_identity(line): line for line in lines if line.get("status") == "done"}
+
+    @cached_property
+    def costs(self) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(line["key"], line["seed"]): line for line in _read_csv(self._folder / "costs.csv")}
+
+    @cached_property
+    def tests(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        tests = {(line["row"], line["seed"]): line for line in _read_csv(self._folder / "inference_costs.csv")}
+        return {key: tests.get((line["row"], line["seed"]), {}) for key, line in self.scores.items()}
 
     def completed(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return a line of `scores.csv`, with its earlier score if the store holds nothing for it."""
-        before = self.scores.get(_identity(line))
-        if before is None or line["status"] != "missing":
+        before = self.scores.get(_identity(line)) if line["status"] == "missing" else None
+        if before is None:
             return line
         metrics = {name: value for name, value in before.items() if name not in _SCORE_COLUMNS}
         return {**line, "status": "done", **metrics}
@@ -238,9 +253,8 @@ def _row_record(row: Row, plan: Plan) -> dict[str, Any]:
     return record
 
 
-def _score_line(row: dict[str, Any], seed: int, run: RunFolder, result: dict[str, Any] | None) -> dict[str, Any]:
+def _score_line(row: dict[str, Any], seed: int, run: RunFolder, metrics: dict[str, float] | None) -> dict[str, Any]:
     line = {"row": row["index"], "name": row["name"], "seed": seed, "key": row["key"], "inference": row["inference"]}
-    metrics = run.score(row["inference"]) if result is not None else None
     if metrics is not None:
         return {**line, "status": "done", "reason": "", **metrics}
     status = run.status()
@@ -256,9 +270,9 @@ def _cost_columns(result: dict[str, Any]) -> dict[str, Any]:
 
 def _csv_text(columns: list[str], lines: Iterable[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in line.items()} for line in lines)
+    writer = csv.writer(text, lineterminator="\n")  # it writes None as nothing
+    writer.writerow(columns)
+    writer.writerows([line.get(name) for name in columns] for line in lines)
     return text.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Scores stored weights: a fresh trainer tests them, so that nothing of the training is left over."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +8,21 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.seed import isolate_rng
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.parsing import Parts
+from ablations.picture_files import MOST_PICTURES, save_pictures
 from ablations.plan import Scoring
 from ablations.store import RunFolder
 from lit_modules.inference import Inference
 from lit_modules.models import ProbabilityEnsemble, fuse_branches
+from lit_modules.pictures import ShowsPictures, TaskPicture
+
+log = logging.getLogger(__name__)
 
 SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
 """Arguments of the training's trainer that the scoring's trainer keeps."""
@@ -29,29 +36,37 @@ class Score:
         metrics: every logged metric by name.
         predictions: what the module predicted, arrays by name, in data-set order.
         costs: `flops_per_image`, a multiplication and an addition being two, and `seconds` of the whole test.
+        pictures: of the task; none unless they were asked for and the module has some.
     """
 
     metrics: dict[str, float]
     predictions: dict[str, np.ndarray]
     costs: dict[str, float]
+    pictures: tuple[TaskPicture, ...] = ()
 
 
-def score_weights(parts: Parts, weights: list[Path], inference: Inference) -> Score:
+def score_weights(parts: Parts, weights: list[Path], inference: Inference, with_pictures: bool = False) -> Score:
     """Test stored weights; of several, the predictions are averaged.
 
     Args:
         parts: what the recipe built; the module's weights are replaced.
         weights: safetensors files of the module's state, one for each member.
         inference: how to score.
+        with_pictures: whether the module is asked for pictures.
     """
-    module: Any = parts.module  # a LightningModule of ours: it has a network and an inference
-    network = module.network
+    module: Any = parts.module  # a LightningModule of ours: it has a part that is scored, and an inference
+    own = getattr(module, scored_part(module))
     module.inference = inference
     try:
-        module.network = stored_network(parts, weights)
-        return test(parts)
+        setattr(module, scored_part(module), stored_network(parts, weights))
+        return test(parts, with_pictures)
     finally:
-        module.network = network
+        setattr(module, scored_part(module), own)
+
+
+def scored_part(module: L.LightningModule) -> str:
+    """Return the name of the part whose stored weights are scored: ``network``, unless the module says another."""
+    return getattr(module, "scored_part", "network")
 
 
 def stored_network(parts: Parts, weights: list[Path]) -> nn.Module:
@@ -60,11 +75,13 @@ def stored_network(parts: Parts, weights: list[Path]) -> nn.Module:
     members = []
     for path in weights:
         module.load_state_dict(load_file(path))
-        members.append(fuse_branches(module.network))  # a copy
-    return ProbabilityEnsemble(members, module.outputs) if len(members) > 1 else members[0]
+        members.append(fuse_branches(getattr(module, scored_part(module))))  # a copy
+    if len(members) == 1:
+        return members[0]
+    return module.combine(members) if hasattr(module, "combine") else ProbabilityEnsemble(members, module.outputs)
 
 
-def test(parts: Parts) -> Score:
+def test(parts: Parts, with_pictures: bool = False) -> Score:
     """Test the module as it is."""
     counter = _FlopsOfFirstBatch()
     trainer = scoring_trainer(parts, counter)
@@ -72,18 +89,33 @@ def test(parts: Parts) -> Score:
     (metrics,) = trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
     costs = {"flops_per_image": counter.flops_per_image, "seconds": time.perf_counter() - started}
     predictions = getattr(parts.module, "predictions", {})
-    return Score(dict(metrics), {name: tensor.numpy() for name, tensor in predictions.items()}, costs)
+    pictures = _take_pictures(parts) if with_pictures else ()
+    return Score(dict(metrics), {name: tensor.numpy() for name, tensor in predictions.items()}, costs, pictures)
+
+
+def _take_pictures(parts: Parts) -> tuple[TaskPicture, ...]:
+    """Ask the module for pictures of its last test; a score is worth more, so it does not fail by them."""
+    if not isinstance(parts.module, ShowsPictures):
+        return ()
+    try:
+        with isolate_rng():
+            return tuple(parts.module.pictures(parts.datamodule, MOST_PICTURES))
+    except Exception as error:  # of a data set or a module of the user's own
+        log.warning("There are no pictures of the task (%s: %s).", type(error).__name__, error)
+        return ()
 
 
 def scoring_trainer(parts: Parts, *callbacks: L.Callback) -> L.Trainer:
     """Return a fresh, quiet trainer for one process that evaluates as the recipe's trainer would."""
     arguments: dict[str, Any] = {name: parts.trainer_arguments[name] for name in SCORING_ARGUMENTS}
     arguments |= {"devices": 1, "callbacks": list(callbacks), "logger": False, "enable_checkpointing": False}
+    arguments["plugins"] = [LightningEnvironment()]  # it stands alone, whatever this process was started by
     return L.Trainer(**arguments, enable_progress_bar=False, enable_model_summary=False)
 
 
 def write_score(folder: RunFolder, name: str, score: Score, scoring: Scoring) -> None:
-    """Store a score and the predictions behind it."""
+    """Store a score, the predictions behind it, and its pictures."""
+    save_pictures(folder.pictures(name), score.pictures)
     folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = dict(score.predictions)
     np.savez_compressed(folder.predictions(name), **arrays)

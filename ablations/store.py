@@ -1,9 +1,9 @@
 """The run store: a folder of finished trainings, addressed by what was trained and the seed.
 
-Plain files, atomic renames, one writer a folder:
+Plain files, atomic renames, one writer a folder, see `ablations.leases`:
 
     <key>/seed-<n>/   recipe.yaml  status.json  metrics.csv  log.txt  checkpoints/  weights/  predictions/
-                      scores/<inference>.json  result.json
+                      pictures/<inference>/  scores/<inference>.json  result.json
 
 A training is done when its `result.json` can be read, whatever else is there: it is written last. A score is there when
 its own file can be read. A file that is there and cannot be read counts as missing, is named, and is made again.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import StoreError
+from ablations.leases import BusyError, hold
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class RunFolder:
     def predictions(self, inference: str) -> Path:
         return self.path / "predictions" / f"{inference}.npz"
 
+    def pictures(self, inference: str) -> Path:
+        return self.path / "pictures" / inference
+
     def result(self) -> dict[str, Any] | None:
         """Return what is known of a finished training, `None` if it is not finished or its file is corrupt."""
         result = _read_json(self.path / "result.json")
@@ -74,12 +78,20 @@ class RunFolder:
 
     def score(self, inference: str) -> dict[str, float] | None:
         """Return the metrics of one inference setting by name, `None` if there are none or the file is corrupt."""
-        score = _read_json(self._score_path(inference))
-        return score["metrics"] if score is not None and isinstance(score.get("metrics"), dict) else None
+        found = self.score_with_costs(inference)
+        return found[0] if found is not None else None
 
     def score_costs(self, inference: str) -> dict[str, float]:
         """Return what one inference setting cost, by name; empty if there is no such score."""
-        return (_read_json(self._score_path(inference)) or {}).get("costs") or {}
+        found = self.score_with_costs(inference)
+        return found[1] if found is not None else {}
+
+    def score_with_costs(self, inference: str) -> tuple[dict[str, float], dict[str, float]] | None:
+        """Return metrics and costs of one inference setting, `None` if there are none or the file is corrupt."""
+        score = _read_json(self._score_path(inference))
+        if score is None or not isinstance(score.get("metrics"), dict):
+            return None
+        return score["metrics"], score.get("costs") or {}
 
     def scored_weights(self, inference: str) -> tuple[str, dict[str, Any]] | None:
         """Return which weights got a score, and with what `inference` section; `None` if there is no such score."""
@@ -120,15 +132,28 @@ class RunFolder:
         write_json(self.path / "status.json", {"state": state, "reason": reason, "pid": os.getpid()})
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Be the folder's only writer; waits for another process that is."""
+    def lock(self, wait: bool = True) -> Iterator[None]:
+        """Be the folder's only writer, among the processes of all machines that see it.
+
+        The lease tells those of other machines. The lock is for this one: should a process that was halted for long
+        lose the lease, the next one still waits for its end.
+
+        Args:
+            wait: for another process that is.
+
+        Raises:
+            BusyError: another process is, and `wait` is off.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with hold(self.path, wait), (self.path / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise BusyError(f"another process is at work in {self.path}") from None
             yield
 
     def _score_path(self, inference: str) -> Path:
-        return self.path / "scores" / f"{inference}.json"
+        return self.path.joinpath("scores", f"{inference}.json")
 
 
 @dataclass(frozen=True)
@@ -143,7 +168,7 @@ class RunStore:
 
     def folder(self, key: str, seed: int) -> RunFolder:
         """Return the folder of one training."""
-        return RunFolder(self.path / key / f"seed-{seed}")
+        return RunFolder(self.path.joinpath(key, f"seed-{seed}"))
 
 
 def make_writable(folder: Path) -> None:
@@ -176,7 +201,7 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any] | list[Any]) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(data, indent=1) + "\n")
 

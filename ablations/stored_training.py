@@ -56,6 +56,10 @@ class StoredMember:
             np.savez_compressed(path, features=self._predict(part)["features"])
         return _read_arrays(path)["features"]
 
+    def embeddings(self) -> NDArray[np.floating]:
+        """Return the features of the test images, as a module for retrieval stored them with its score, ``(N, D)``."""
+        return self._stored("test")["features"]
+
     def _stored(self, part: str) -> dict[str, NDArray[Any]]:
         name = self.need.inference if part == "test" else f"{self.need.inference}-{part}"
         path = self.folder.predictions(name)

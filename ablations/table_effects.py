@@ -37,6 +37,11 @@ class Effects:
     frame: pd.DataFrame
     styles: tuple[str, ...]
 
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The cells line by line."""
+        return list(zip(*self.columns.values(), strict=True))
+
 
 def effects_of(table: Table) -> Effects | None:
     """Return the interactions or the Shapley values of a table; None in other modes."""
@@ -51,7 +56,7 @@ def effects_markdown(effects: Effects) -> Iterator[str]:
     yield ""
     yield _line(effects.columns)
     yield _line("--:" if name in ("value", "interaction", "p (Holm)") else ":--" for name in effects.columns)
-    for cells in zip(*effects.columns.values(), strict=True):
+    for cells in effects.lines:
         yield _line(map(escape, cells))
     yield ""
     yield from (f"- {escape(note)}" for note in effects.notes)
@@ -62,7 +67,7 @@ def effects_rich(effects: Effects) -> RichTable:
     shown = RichTable(title=effects.name, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in effects.columns:
         shown.add_column(name, overflow="fold", no_wrap=name == "p (Holm)")
-    for style, cells in zip(effects.styles, zip(*effects.columns.values(), strict=True), strict=True):
+    for style, cells in zip(effects.styles, effects.lines, strict=True):
         shown.add_row(*(Text(cell, style if cell in _STYLED else "") for cell in cells))
     return shown
 

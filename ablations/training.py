@@ -25,9 +25,11 @@ from ablations.ensembles import score_ensembles
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
 from ablations.keys import weights_name
+from ablations.leases import BUSY, BusyError
 from ablations.lr_search import search
 from ablations.parsing import Parts, build, build_inference
 from ablations.plan import Training, is_search
+from ablations.process_group import MixedVersionsError, Ranks, joined, started_as
 from ablations.references import TRAINING, replace_references
 from ablations.registry import load_plugin
 from ablations.scoring import score_weights, write_score
@@ -49,70 +51,124 @@ class InterruptedTrainingError(RuntimeError):
     """The fit ended before its last epoch, though nothing was raised: a signal, or a callback that stopped it."""
 
 
-def run_training(training: Training) -> None:
+def run_training(training: Training, wait: bool = True) -> None:
     """Train, unless that is done already, and score what is not scored yet; everything lands in the folder.
 
+    Of several processes of one training, each calls this: the first reads and writes, the others take part in the fit.
+
+    Args:
+        training: what to do.
+        wait: for another process that is at the same training.
+
     Raises:
+        BusyError: another process is, and `wait` is off.
         RecipeError, DivergedError, InterruptedTrainingError: as the recipe or the training goes wrong.
+        MixedVersionsError: the processes of the training run different versions of a library.
     """
     for plugin in training.plugins:
         load_plugin(plugin)
+    if training.is_ensemble:
+        if (started_as() or Ranks()).is_first:
+            _lead(training, Ranks(), wait)
+        return
+    with joined(training.processes, training.recipe["trainer"]["accelerator"]) as ranks:
+        if ranks.is_first:
+            _lead(training, ranks, wait)
+        else:
+            _follow(training, ranks)
+
+
+def _lead(training: Training, ranks: Ranks, wait: bool) -> None:
     folder = RunFolder(training.folder)
-    with folder.lock():
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(folder.lock(wait))
+        except BusyError:
+            ranks.share(False)  # or the others would take the end of this process for a failure
+            raise
         _discard_corrupt(folder, training.scorings)
         if training.is_done():
+            ranks.share(False)
             return
         _check_needs(training)
         folder.write_status("running")
         with track(training) as logger:
-            _train_and_score(training, folder, logger)
+            _train_and_score(training, folder, logger, ranks)
         folder.write_status("done")
 
 
-def _train_and_score(training: Training, folder: RunFolder, logger: TrainingLogger | None) -> None:
+def _follow(training: Training, ranks: Ranks) -> None:
+    """Take part in the fit, if there is one, and write nothing."""
+    folder = RunFolder(training.folder)
+    if not ranks.share(False):
+        return
+    parts = _build(training)
+    if is_search(training.recipe):
+        search(parts, folder, ranks)
+        ranks.share(None)
+    else:
+        _fit(training, parts, folder, None, ranks)
+
+
+def _train_and_score(training: Training, folder: RunFolder, logger: TrainingLogger | None, ranks: Ranks) -> None:
     if training.is_ensemble:
         score_ensembles(training)
         return
     write_text(folder.recipe, recipe_text(training.config(), training.plugins))
     parts = _build(training)
     if is_search(training.recipe):
-        search(parts, folder)
+        ranks.share(True)
+        search(parts, folder, ranks)
         folder.write_result({"key": training.key, "seed": training.seed, "seconds": 0.0})
+        ranks.share(None)  # the others read what was found
         return
     trained = folder.result() is not None and _has_weights(training, folder)
-    costs = None if trained else _fit(training, parts, folder, logger)
+    costs = None
+    if ranks.share(not trained):
+        costs = _fit(training, parts, folder, logger, ranks)
+        _store_weights(training, parts, folder)
+    ranks.leave()  # a test by all would wait for those that have gone
     _score(training, parts, folder)
     if costs is not None:
-        folder.write_result(_result(training, parts, costs))
+        folder.write_result(_result(training, parts, costs, ranks))
         shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
 
 
-def run_and_record(training: Training, threads: int | None = None) -> None:
+def run_and_record(training: Training, threads: int | None = None, wait: bool = True) -> None:
     """Run a training; a failure ends up, with its reason, in the folder's status.
 
     Args:
         training: what to do.
         threads: processor threads that it may use; by default as many as torch chooses.
+        wait: for another process that is at the same training.
 
     Raises:
-        SystemExit: with 1, if the training failed.
+        SystemExit: with 1, if the training failed; with `BUSY`, if another process is at it and `wait` is off.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and other products
     warnings.filterwarnings("ignore", message="`isinstance.treespec, LeafSpec.`", category=FutureWarning)
     if threads is not None:
         torch.set_num_threads(threads)
+    folder, ranks = RunFolder(training.folder), started_as() or Ranks()
     try:
-        run_training(training)
+        if ranks.is_first and ranks.count > 1 and not training.is_done():
+            folder.write_status("running")  # before another one of the processes could fail
+        run_training(training, wait)
+    except BusyError:
+        raise SystemExit(BUSY) from None
     except Exception as error:  # whatever went wrong belongs into the record, and the study goes on
         traceback.print_exc()
         with contextlib.suppress(OSError):  # a full disk may be what went wrong
-            RunFolder(training.folder).write_status("failed", failure_reason(error))
+            if ranks.count == 1 or folder.status().get("state") != "failed":  # the first to fail took the others along
+                folder.write_status("failed", failure_reason(error))
         raise SystemExit(1) from None
 
 
 def failure_reason(error: BaseException) -> str:
     """Return in one line why a training failed."""
-    if isinstance(error, DivergedError | InterruptedTrainingError | MissingNeedError | RecipeError):
+    if isinstance(
+        error, DivergedError | InterruptedTrainingError | MissingNeedError | MixedVersionsError | RecipeError
+    ):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory"
@@ -144,14 +200,15 @@ def _build(training: Training) -> Parts:
     return build({**config, **located})
 
 
-def _fit(training: Training, parts: Parts, folder: RunFolder, logger: TrainingLogger | None) -> CostMonitor:
-    """Train to the last epoch, from the last checkpoint if there is one that can be read, and store the weights."""
-    checkpoint = _usable_checkpoint(folder)
+def _fit(
+    training: Training, parts: Parts, folder: RunFolder, logger: TrainingLogger | None, ranks: Ranks
+) -> CostMonitor:
+    """Train to the last epoch, from the last checkpoint if there is one that can be read."""
+    checkpoint = ranks.share(_usable_checkpoint(folder) if ranks.is_first else None)
     costs = CostMonitor()
-    arguments = dict(parts.trainer_arguments)
-    own_callbacks = arguments.get("callbacks") or []
+    arguments = ranks.trainer_arguments(parts.trainer_arguments)
     arguments["callbacks"] = [
-        *own_callbacks,
+        *(arguments.get("callbacks") or []),
         ReseedEachEpoch(training.seed),
         costs,
         MetricHistory(folder.metrics),
@@ -160,19 +217,25 @@ def _fit(training: Training, parts: Parts, folder: RunFolder, logger: TrainingLo
     arguments["default_root_dir"] = str(folder.path)
     if logger is not None:
         arguments["logger"] = with_own_loggers(logger, arguments.get("logger"))
-    shown = {"logger": False, "enable_progress_bar": training.show_progress, "enable_model_summary": False}
+    shows = training.show_progress and ranks.is_first
+    shown = {"logger": False, "enable_progress_bar": shows, "enable_model_summary": False}
     arguments |= {name: value for name, value in shown.items() if arguments.get(name) is None}
     trainer = L.Trainer(**arguments)
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted or trainer.received_sigterm:
         raise InterruptedTrainingError(f"the training was stopped in epoch {trainer.current_epoch}")
+    return costs
+
+
+def _store_weights(training: Training, parts: Parts, folder: RunFolder) -> None:
+    """Store the weights of the last step and those that callbacks kept."""
     _save_weights(parts.module.state_dict(), folder.weights("last"))
-    for section, callback in zip(training.recipe["trainer"]["callbacks"] or [], own_callbacks, strict=True):
+    sections, callbacks = training.recipe["trainer"]["callbacks"], parts.trainer_arguments.get("callbacks")
+    for section, callback in zip(sections or [], callbacks or [], strict=True):
         if isinstance(callback, StoredWeights):
             states = list(callback.stored_weights(parts.module).values())
             for member, state in enumerate(states, start=1):
                 _save_weights(state, folder.weights(weights_name(section), member if len(states) > 1 else None))
-    return costs
 
 
 def _usable_checkpoint(folder: RunFolder) -> Path | None:
@@ -234,13 +297,16 @@ def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
         if len(files) > 1:
             for member, path in enumerate(files, start=1):
                 write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
-        write_score(folder, name, score_weights(parts, files, inference), scoring)
+        score = score_weights(parts, files, inference, training.with_pictures)
+        write_score(folder, name, score, scoring)
 
 
-def _result(training: Training, parts: Parts, costs: CostMonitor) -> dict[str, Any]:
+def _result(training: Training, parts: Parts, costs: CostMonitor, ranks: Ranks) -> dict[str, Any]:
     device = parts.module.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     summary = {name: None if math.isnan(value) else value for name, value in costs.summary().items()}
+    if summary["images_per_second"] is not None:
+        summary["images_per_second"] *= ranks.count
     return {
         "key": training.key,
         "seed": training.seed,
@@ -248,6 +314,8 @@ def _result(training: Training, parts: Parts, costs: CostMonitor) -> dict[str, A
         "device": name,
         "accelerator": device.type,
         "threads": torch.get_num_threads(),
+        "nodes": training.processes.nodes,
+        "devices": training.processes.devices,
         "host": platform.node(),
         "pid": os.getpid(),
         "code": training.code,

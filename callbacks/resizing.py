@@ -4,7 +4,7 @@ The batch is resized on the device, inside the training step; validation, test a
 as hooks, see it as it was loaded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -18,8 +18,8 @@ def resize_batch(batch: Any, size: int, divisor: int = 1) -> Any:
     """Resize the images of a batch bilinearly, with antialiasing where they shrink.
 
     Args:
-        batch: images ``(N, C, H, W)``, or a sequence that begins with them; the rest of it stays as it is. The batch
-            itself is not changed.
+        batch: images ``(N, C, H, W)``, or a sequence that begins with them; the rest of it stays as it is, but for
+            ``boxes`` ``(N, M, 4)`` in pixels, in a mapping, which follow the images. The batch itself is not changed.
         size: the shorter side, in pixels. The longer one keeps the proportions, as nearly as `divisor` lets it.
         divisor: what the longer side is a multiple of.
 
@@ -40,8 +40,16 @@ def resize_batch(batch: Any, size: int, divisor: int = 1) -> Any:
     resized = F.interpolate(images, target, mode="bilinear", antialias=shrinks)
     if not isinstance(batch, list | tuple):
         return resized
-    parts = (resized, *batch[1:])
+    parts = (resized, *(_follow(part, width, height, target) for part in batch[1:]))
     return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+
+def _follow(part: Any, width: int, height: int, target: tuple[int, int]) -> Any:
+    """Return a part of a batch whose images became `target`, height and width: its boxes are moved, if it has some."""
+    if not isinstance(part, Mapping) or "boxes" not in part:
+        return part
+    boxes = part["boxes"]
+    return {**part, "boxes": boxes * boxes.new_tensor([target[1] / width, target[0] / height]).repeat(2)}
 
 
 def images_of(batch: Any) -> Tensor:

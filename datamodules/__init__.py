@@ -1,6 +1,6 @@
 """LightningDataModules, and transforms that work on whole batches."""
 
-from datamodules.detection import COCOFolder, DetectionDataModule, DigitScenes, VOCFolder
+from datamodules.detection import COCOFolder, DetectionDataModule, DetectionMixUp, DigitScenes, Mosaic, VOCFolder
 from datamodules.digits import Digits
 from datamodules.image_data import ImageDataModule
 from datamodules.image_folder import InMemoryImageFolder
@@ -11,7 +11,9 @@ from datamodules.pk_sampler import PKSampler
 from datamodules.published import CIFAR10, CIFAR100, FashionMNIST
 from datamodules.retrieval import RetrievalDataModule
 from datamodules.retrieval_digits import DigitsRetrieval
+from datamodules.retrieval_files import RetrievalFiles
 from datamodules.retrieval_folder import RetrievalFolder
+from datamodules.retrieval_published import CUB200, DukeMTMC, Market1501, Omniglot, StanfordOnlineProducts
 from datamodules.streamed_folder import StreamedImageFolder
 from datamodules.transforms import (
     BatchAutoAugment,
@@ -32,6 +34,7 @@ from datamodules.transforms import (
 __all__ = [
     "CIFAR10",
     "CIFAR100",
+    "CUB200",
     "BatchAutoAugment",
     "BatchBrightnessJitter",
     "BatchColorJitter",
@@ -46,9 +49,11 @@ __all__ = [
     "BatchTrivialAugment",
     "COCOFolder",
     "DetectionDataModule",
+    "DetectionMixUp",
     "DigitScenes",
     "Digits",
     "DigitsRetrieval",
+    "DukeMTMC",
     "FashionMNIST",
     "FittedTransform",
     "ImageDataModule",
@@ -56,9 +61,14 @@ __all__ = [
     "InMemoryDataModule",
     "InMemoryImageFolder",
     "InMemoryImages",
+    "Market1501",
+    "Mosaic",
+    "Omniglot",
     "PKSampler",
     "RetrievalDataModule",
+    "RetrievalFiles",
     "RetrievalFolder",
+    "StanfordOnlineProducts",
     "StreamedImageFolder",
     "VOCFolder",
 ]

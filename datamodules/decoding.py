@@ -71,6 +71,20 @@ def fit_to_square(image: Tensor, size: int, resize_to: int | None = None) -> Ten
     return functional.center_crop(image, [size, size]) if image.shape[-2:] != (size, size) else image
 
 
+def fit_image(image: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    """Give an image ``(C, H, W)`` uint8 the size asked for.
+
+    Args:
+        image: The image.
+        size: Side of a square, see `fit_to_square`; height and width to which it is stretched; or None to leave it.
+    """
+    if size is None:
+        return image
+    if isinstance(size, int):
+        return fit_to_square(image, size)
+    return functional.resize(image, list(size), antialias=True) if image.shape[-2:] != size else image
+
+
 def quiet_torchvision() -> None:
     """Leave out, in this process, torchvision's advice to use TorchCodec."""
     warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", category=DeprecationWarning)

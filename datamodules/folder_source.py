@@ -14,7 +14,7 @@ from datamodules.decoding import (
     BrokenImageError,
     decode_image,
     find_broken,
-    fit_to_square,
+    fit_image,
     in_threads,
     quiet_torchvision,
 )
@@ -22,6 +22,8 @@ from datamodules.folders import ImageFiles, find_images
 from datamodules.image_cache import ImageCache, Made, warn_once
 from datamodules.images import InMemoryImages
 from datamodules.in_memory import content_hash
+
+Size = int | tuple[int, int] | None
 
 _NAMED = 5  # broken files that a message names
 
@@ -33,7 +35,8 @@ class FolderSource:
     Args:
         root: The folder.
         channels: 3 for RGB, 1 for grey.
-        image_size: Side of the square that every image becomes; None leaves them, and they must be of one size.
+        image_size: Side of the square that every image becomes, or height and width to which it is stretched; None
+            leaves them, and they must be of one size.
         broken: What becomes of a file that cannot be decoded: an error, or it is left out.
         cache_dir: Folder for what was made of the files; by default ``.trickstack`` beside the images' folder.
         test_folder: Name of the folder with the test images.
@@ -44,7 +47,7 @@ class FolderSource:
 
     root: Path
     channels: int
-    image_size: int | None
+    image_size: Size
     broken: Literal["error", "skip"]
     cache_dir: str | None
     test_folder: str = "test"
@@ -52,7 +55,8 @@ class FolderSource:
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise ValueError(f"channels={self.channels} must be 3 for RGB or 1 for grey.")
-        if self.image_size is not None and self.image_size < 1:
+        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size or ()
+        if any(side < 1 for side in sides):
             raise ValueError(f"image_size={self.image_size} must be at least 1, or null to leave images as they are.")
         if self.broken not in ("error", "skip"):
             raise ValueError(f"broken={self.broken!r} must be 'error' or 'skip'.")
@@ -126,13 +130,13 @@ class FolderSource:
         return self.found.without(broken)
 
 
-def decode_files(files: ImageFiles, channels: int, image_size: int | None) -> tuple[Tensor, dict[int, str]]:
+def decode_files(files: ImageFiles, channels: int, image_size: Size) -> tuple[Tensor, dict[int, str]]:
     """Decode all files on all cores.
 
     Args:
         files: What to decode.
         channels: 3 for RGB, 1 for grey.
-        image_size: Side of the square that every image becomes; None leaves them.
+        image_size: As in `FolderSource`.
 
     Returns:
         Images ``(N, C, H, W)`` uint8, and the indices of broken files with what is wrong with them.
@@ -149,7 +153,7 @@ def decode_files(files: ImageFiles, channels: int, image_size: int | None) -> tu
         except BrokenImageError as error:
             broken[index] = str(error)
             return None
-        return image if image_size is None else fit_to_square(image, image_size)
+        return fit_image(image, image_size)
 
     quiet_torchvision()
     decoded = ((index, decode(index)) for index in range(len(files)))

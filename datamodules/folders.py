@@ -7,8 +7,9 @@ classes' folders alone.
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class ImageFiles:
     def path(self, index: int) -> Path:
         return self.root / self.names[index]
 
-    def without(self, left_out: list[int]) -> "ImageFiles":
+    def without(self, left_out: list[int]) -> Self:
         """Leave files out.
 
         Raises:
@@ -60,13 +61,16 @@ class ImageFiles:
             if (left == 0).any():
                 name = self.class_names[int((left == 0).nonzero()[0])]
                 raise ValueError(f"{self.root}: all images of class {name!r} for {part} are broken. Replace them.")
+        return self.keep(kept)
+
+    def keep(self, kept: Tensor) -> Self:
+        """Return some of the files, those that are ``kept``, ``(N,)`` bool."""
         places = kept.cumsum(0) - 1
-        return ImageFiles(
-            self.root,
-            [name for name, keep in zip(self.names, kept.tolist(), strict=True) if keep],
-            self.targets[kept],
-            self.class_names,
-            {part: places[indices[kept[indices]]] for part, indices in self.given.items()},
+        return replace(
+            self,
+            names=[name for name, keep in zip(self.names, kept.tolist(), strict=True) if keep],
+            targets=self.targets[kept],
+            given={part: places[indices[kept[indices]]] for part, indices in self.given.items()},
         )
 
     def stamp(self) -> str:

@@ -6,7 +6,7 @@ together and cut into equal parts, so the two processes of a training with P ide
 2 P sees. Everything is a function of (seed, epoch, rank).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,7 @@ class PKSampler(DistributedSampler[Any]):
         seed: Of the order.
         few_images: An identity with fewer than K images is an ``"error"``, or ``"repeat"`` draws its images again, each
             as often as the others to within one.
+        names: What messages call the identities, by their number; by default the number itself.
 
     Raises:
         ValueError: If P or K is below 1, there are fewer identities than all processes together take in a step, or
@@ -47,10 +48,11 @@ class PKSampler(DistributedSampler[Any]):
         rank: int,
         seed: int,
         few_images: FewImages = "error",
+        names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(identities, num_replicas, rank, seed=seed)  # type: ignore[arg-type]
         labels, counts = identities.unique(return_counts=True)
-        check_batches(labels, counts, identities_per_batch, images_per_identity, num_replicas, few_images)
+        check_batches(labels, counts, identities_per_batch, images_per_identity, num_replicas, few_images, names)
         self.members = identities.argsort(stable=True).split(counts.tolist())
         self.identities_per_batch = identities_per_batch
         self.images_per_identity = images_per_identity
@@ -82,7 +84,13 @@ class PKSampler(DistributedSampler[Any]):
 
 
 def check_batches(
-    labels: Tensor, counts: Tensor, identities_per_batch: int, images_per_identity: int, processes: int, few: FewImages
+    labels: Tensor,
+    counts: Tensor,
+    identities_per_batch: int,
+    images_per_identity: int,
+    processes: int,
+    few: FewImages,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Refuse batches that cannot be filled.
 
@@ -93,6 +101,7 @@ def check_batches(
         images_per_identity: K.
         processes: Number of processes.
         few: See `PKSampler`.
+        names: See there.
 
     Raises:
         ValueError: As `PKSampler` says.
@@ -112,7 +121,9 @@ def check_batches(
         )
     rare = labels[counts < images_per_identity].tolist()
     if rare and few == "error":
-        named = ", ".join(map(str, rare[:5])) + (f" and {len(rare) - 5} more" if len(rare) > 5 else "")
+        named = ", ".join(str(names[label] if names else label) for label in rare[:5]) + (
+            f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        )
         raise ValueError(
             f"{len(rare)} identities have fewer than images_per_identity={images_per_identity} images, the fewest "
             f"{int(counts.min())}: {named}. Set images_per_identity lower, or few_images='repeat' to draw images again."

@@ -1,5 +1,6 @@
 """What all retrieval data sets share: training on identities, evaluation by queries and a gallery of others."""
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.images import Batch, InMemoryImages
+from datamodules.images import Batch
 from datamodules.in_memory import InMemoryDataModule
 from datamodules.pk_sampler import FewImages, PKSampler, check_composition
 from datamodules.samplers import batch_order_seed
+
+log = logging.getLogger(__name__)
 
 QUERY, GALLERY = 1, 2
 """Roles of an image in evaluation; one that has both ranks all others (leave-one-out)."""
@@ -23,14 +26,15 @@ _IN_THE_TEST = ("test_query", "test_gallery")
 
 
 class RetrievalEntries(Dataset[Batch]):
-    """Images of evaluation, read a whole batch at a time.
+    """Images and what is known of them, read a whole batch at a time.
 
     Args:
-        images: ``(N, C, H, W)`` uint8.
-        targets: ``(N, 3)`` int64: identity, camera (-1 is unknown) and role (1 query, 2 gallery, 3 both).
+        images: ``(N, C, H, W)`` uint8, or `FileImages`.
+        targets: In evaluation ``(N, 3)`` int64: identity, camera (-1 is unknown) and role (1 query, 2 gallery, 3 both).
+            In training labels ``(N,)``.
     """
 
-    def __init__(self, images: Tensor, targets: Tensor) -> None:
+    def __init__(self, images: Any, targets: Tensor) -> None:
         self.images = images
         self.targets = targets
 
@@ -41,7 +45,7 @@ class RetrievalEntries(Dataset[Batch]):
         return self.images[index], self.targets[index]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Images ``(B, C, H, W)`` and targets ``(B, 3)`` of a batch; `DataLoader` prefers this to single items."""
+        """Images ``(B, C, H, W)`` and their targets, a batch; `DataLoader` prefers this to single items."""
         rows = torch.as_tensor(indices)
         return self.images.index_select(0, rows), self.targets.index_select(0, rows)
 
@@ -54,7 +58,8 @@ class RetrievalDataModule(InMemoryDataModule):
     role, see `RetrievalEntries`.
 
     A subclass's `load` has identities as targets, and its `split` the parts ``train``, ``val_query``, ``val_gallery``,
-    ``test_query`` and ``test_gallery``, where the same image may be query and gallery.
+    ``test_query`` and ``test_gallery``, where the same image may be query and gallery. Those of validation may be
+    empty: then there is none. A query without a right entry is counted and said, and belongs to no score.
 
     Args:
         identities_per_batch: P, in each process.
@@ -104,7 +109,7 @@ class RetrievalDataModule(InMemoryDataModule):
             ValueError: If identities are both in training or validation and in the test, or no query of a part has a
                 right entry.
         """
-        source = self.load()
+        source: Any = self.load()
         identities, parts = source.targets, self.split(source.targets)
         known, labels = identities[parts["train"]].unique(return_inverse=True)
         self._check_apart(
@@ -112,7 +117,7 @@ class RetrievalDataModule(InMemoryDataModule):
         )
         self.class_names = self.name_identities(known.tolist())
         cameras = self.cameras(identities)
-        sets: dict[str, Any] = {"train": InMemoryImages(source.images[parts["train"]], labels)}
+        sets: dict[str, Any] = {"train": RetrievalEntries(source.images[parts["train"]], labels)}
         for name in ("val", "test"):
             query, gallery = parts[f"{name}_query"], parts[f"{name}_gallery"]
             roles = torch.zeros_like(identities)
@@ -120,9 +125,18 @@ class RetrievalDataModule(InMemoryDataModule):
             roles[gallery] |= GALLERY
             used = roles.nonzero().flatten()
             targets = torch.stack([identities, cameras, roles], 1)[used]
-            check_matches(name, targets)
+            if len(used) or name == "test":
+                check_matches(name, targets)
             sets[name] = RetrievalEntries(source.images[used], targets)
         return sets
+
+    def make_unlabeled(self) -> Any:
+        """There are no unlabeled images."""
+        return ()
+
+    def val_dataloader(self) -> Any:
+        """The images of validation; no loader if there are none, with which Lightning leaves validation out."""
+        return self.eval_dataloader("val") if len(self.sets["val"]) else []
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """P identities with K images each, in an order that (seed, epoch, rank) decide.
@@ -139,6 +153,7 @@ class RetrievalDataModule(InMemoryDataModule):
             rank,
             batch_order_seed(self._shared_seed()),
             self.few_images,
+            self.class_names,
         )
         sampler.set_epoch(self._first_epoch())
         return self.make_loader(self.sets["train"], self.batch_size, sampler, drop_last=True)
@@ -169,7 +184,7 @@ class RetrievalDataModule(InMemoryDataModule):
 
 
 def check_matches(name: str, targets: Tensor) -> None:
-    """Refuse a part in which no query has a right entry in the gallery.
+    """Refuse a part in which no query has a right entry in the gallery, and say how many have none.
 
     Args:
         name: Of the part.
@@ -178,19 +193,39 @@ def check_matches(name: str, targets: Tensor) -> None:
     Raises:
         ValueError: If none has.
     """
+    query, gallery = (targets[:, 2] & QUERY) > 0, (targets[:, 2] & GALLERY) > 0
+    unmatched = int((count_right(targets)[query] == 0).sum())
+    if unmatched == int(query.sum()):
+        raise ValueError(
+            f"none of {unmatched} {name} queries has an image of its identity in the gallery of {int(gallery.sum())}, "
+            f"from another camera where cameras are known. There is nothing to score."
+        )
+    if unmatched:
+        log.warning(
+            "%d of %d %s queries have no right image in the gallery, so they are not scored.",
+            unmatched, int(query.sum()), name,
+        )  # fmt: skip
+
+
+def count_right(targets: Tensor) -> Tensor:
+    """Count the right entries that the gallery has for each image, ``(N,)``, if it were a query.
+
+    Right are the images of its identity, without itself and those from its own camera, if that is known.
+
+    Args:
+        targets: See `RetrievalEntries`, ``(N, 3)``.
+    """
     identities, cameras, roles = targets.unbind(1)
-    query, gallery = (roles & QUERY) > 0, (roles & GALLERY) > 0
-    for identity in identities[query].unique():
-        of_identity = identities == identity
-        for one in (query & of_identity).nonzero().flatten().tolist():
-            right = gallery & of_identity & ((cameras != cameras[one]) | (cameras[one] == UNKNOWN_CAMERA))
-            right[one] = False
-            if right.any():
-                return
-    raise ValueError(
-        f"none of {int(query.sum())} {name} queries has an image of its identity in the gallery of "
-        f"{int(gallery.sum())}, from another camera where cameras are known. There is nothing to score."
-    )
+    in_gallery = ((roles & GALLERY) > 0).long()
+    same = _sum_over_equals(identities[:, None], in_gallery)
+    same_camera = _sum_over_equals(targets[:, :2], in_gallery)
+    return same - torch.where(cameras == UNKNOWN_CAMERA, in_gallery, same_camera)
+
+
+def _sum_over_equals(keys: Tensor, values: Tensor) -> Tensor:
+    """Sum the values ``(N,)`` over the rows with the same keys ``(N, k)``, for each row."""
+    unique, places = keys.unique(dim=0, return_inverse=True)
+    return torch.zeros(len(unique), dtype=values.dtype).index_add_(0, places, values)[places]
 
 
 def draw_queries(identities: Tensor, candidates: Tensor, per_identity: int, generator: torch.Generator) -> Tensor:

@@ -1,33 +1,25 @@
 """Folders of identities: every folder that holds images is an identity, however deep it is."""
 
-import functools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from datamodules.folder_source import FolderSource
-from datamodules.folders import ImageFiles, data_root
-from datamodules.image_cache import ImageCache
-from datamodules.images import InMemoryImages
-from datamodules.pk_sampler import FewImages
-from datamodules.retrieval import RetrievalDataModule, draw_queries
+from datamodules.retrieval import draw_queries
+from datamodules.retrieval_files import IdentityFiles, RetrievalFiles, identity_files
+
+_NAMED = 5  # files that a message names
 
 
-class RetrievalFolder(RetrievalDataModule):
-    """Train on the identities of some folders, search among those of others; decoded once, in memory as uint8.
+class RetrievalFolder(RetrievalFiles):
+    """Train on the identities of some folders, search among those of others.
 
-    A folder below those named that holds images is an identity, whose name is its path, and identities are in the
-    order of their names on every process. Some of the training identities are set aside for validation, where each
-    image ranks all others.
-
-    ``class_names`` and ``image_shape`` are there after `setup`.
+    A folder below those named that holds images is an identity, whose name is its path. What is searched for and where
+    is said by folders, or by two lists of files.
 
     Example::
 
@@ -36,182 +28,139 @@ class RetrievalFolder(RetrievalDataModule):
     Args:
         folder: The folder, below ``data_dir`` unless it is absolute.
         train: Folders in it whose identities are trained on.
-        test: Folders in it whose identities are searched for.
+        test: Folders in it whose identities are searched for; none if there are lists.
         queries_per_identity: Test images of each identity that are queries, the others being the gallery; None makes
             every image a query that ranks all others (leave-one-out). An identity with one image is gallery alone.
-        val_size: Identities of ``train`` for validation, a number or a share.
-        data_dir: Folder of all data sets; by default the environment variable TRICKSTACK_DATA, else ``data``.
-        image_size: See `InMemoryImageFolder`.
-        channels: 3 for RGB, 1 for grey.
-        split_seed: Which identities are for validation, and which images are queries.
-        broken: See `InMemoryImageFolder`.
-        cache_dir: See there.
-        identities_per_batch: As in `RetrievalDataModule`, and so are the others.
-        images_per_identity: See there.
-        few_images: See there.
-        eval_batch_size: See there.
-        transforms: See there.
-        normalize: See there.
+        query_list: Text file in the folder that names the queries, a path below the folder on each line.
+        gallery_list: Likewise for what they rank. A file in both is not ranked by itself.
+        settings: As in `RetrievalFiles`.
 
     Raises:
-        FileNotFoundError: When there is no such folder.
-        ValueError: If an argument is out of range; and when a folder holds no images, is for both training and test,
-            has broken files or images of several sizes, or when validation leaves no identity for training.
+        FileNotFoundError: When there is no such folder or list, or files of a list are not there.
+        ValueError: If an argument is out of range, or both folders and lists say what is searched for; when a folder
+            holds no images, is for both training and test, and as `RetrievalFiles` says.
     """
 
     def __init__(
         self,
         folder: str,
         train: Sequence[str],
-        test: Sequence[str],
+        test: Sequence[str] = (),
         queries_per_identity: int | None = None,
-        val_size: int | float = 0.1,
-        data_dir: str | None = None,
-        image_size: int | None = None,
-        channels: Literal[1, 3] = 3,
-        split_seed: int = 0,
-        broken: Literal["error", "skip"] = "error",
-        cache_dir: str | None = None,
-        identities_per_batch: int = 16,
-        images_per_identity: int = 4,
-        few_images: FewImages = "error",
-        eval_batch_size: int = 512,
-        transforms: Sequence[nn.Module] = (),
-        normalize: bool = False,
+        query_list: str | None = None,
+        gallery_list: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(identities_per_batch, images_per_identity, few_images, eval_batch_size, transforms, normalize)
-        problems = [f"{name} names no folder" for name, folders in (("train", train), ("test", test)) if not folders]
-        if queries_per_identity is not None and queries_per_identity < 1:
-            problems.append(f"queries_per_identity={queries_per_identity} must be at least 1")
-        if not (0 < val_size < 1 if isinstance(val_size, float) else val_size >= 1):
-            problems.append(f"val_size={val_size} must be a number of identities, from 1, or a share between 0 and 1")
-        if not 0 <= split_seed < 2**32:
-            problems.append(f"split_seed={split_seed} must be from 0 to {2**32 - 1}")
-        if problems:
-            raise ValueError(f"RetrievalFolder: {'; '.join(problems)}.")
-        root = data_root(data_dir) / folder
         self.train_folders, self.test_folders = list(train), list(test)
-        self.source = IdentitySource(
-            root, channels, image_size, broken, cache_dir, folders=(*self.train_folders, *self.test_folders)
-        )
+        self.query_list, self.gallery_list = query_list, gallery_list
+        super().__init__(folder, **settings)
+        problems = [] if train else ["train names no folder"]
+        lists = [name for name in (query_list, gallery_list) if name is not None]
+        if not test and not lists:
+            problems.append("test names no folder, and there is no query_list and gallery_list")
+        if len(lists) == 1:
+            problems.append(f"there is one of query_list and gallery_list, {lists[0]}, but both are needed")
+        if test and lists:
+            problems.append("both test and lists say what is searched for; leave one out")
+        if queries_per_identity is not None and (queries_per_identity < 1 or lists):
+            problems.append(
+                f"queries_per_identity={queries_per_identity} must be at least 1, and there must be no lists"
+            )
+        if problems:
+            raise ValueError(f"{type(self).__name__}: {'; '.join(problems)}.")
         self.queries_per_identity = queries_per_identity
-        self.val_size = val_size
-        self.split_seed = split_seed
-        self._names: tuple[str, ...] = ()
 
-    def load(self) -> InMemoryImages:
-        images, files = self.source.load()
-        self._names = files.class_names
-        self.image_shape = tuple(images.images.shape[1:])  # type: ignore[assignment]  # checked to be three
-        return images
+    def selection(self) -> str:
+        # Sorted, so that the images are decoded once whatever they are for.
+        folders = sorted({*self.train_folders, *self.test_folders})
+        return " ".join(map(repr, [*folders, self.query_list, self.gallery_list]))
 
-    def fingerprint(self) -> str:
-        """SHA-256 of all images and their identities; decodes only what no cache holds."""
-        if self._fingerprint is None:
-            self._fingerprint = self.source.fingerprint()
-        return self._fingerprint
+    def find_files(self) -> IdentityFiles:
+        train = self._images_below(self.train_folders)
+        if self.query_list is None or self.gallery_list is None:
+            tested = self._images_below(self.test_folders)
+            parts = {"train": train, "query": tested, "gallery": tested}
+        else:
+            query, gallery = (read_list(self.root, name) for name in (self.query_list, self.gallery_list))
+            parts = {"train": train, "query": query, "gallery": gallery}
+        return identity_files(self.root, parts, folder_of)
 
-    def name_identities(self, identities: list[int]) -> tuple[str, ...]:
-        return tuple(self._names[identity] for identity in identities)
+    def locate(self, name: str) -> str:
+        """Return the path below `root` of a folder that ``train`` or ``test`` names."""
+        return name
 
-    def split(self, targets: Tensor) -> dict[str, Tensor]:
-        trained, val = self._split_identities(self._below(self.train_folders))
-        val_images = torch.isin(targets, val).nonzero().flatten()
-        tested = torch.isin(targets, self._below(self.test_folders)).nonzero().flatten()
-        query = gallery = tested
-        if self.queries_per_identity is not None:
-            generator = torch.Generator().manual_seed(self.split_seed)
-            chosen = draw_queries(targets, tested, self.queries_per_identity, generator)
-            query, gallery = tested[chosen], tested[~chosen]
-        return {
-            "train": torch.isin(targets, trained).nonzero().flatten(),
-            "val_query": val_images,
-            "val_gallery": val_images,
-            "test_query": query,
-            "test_gallery": gallery,
-        }
+    def queries_and_gallery(self) -> tuple[Tensor, Tensor]:
+        query, gallery = super().queries_and_gallery()
+        if self.queries_per_identity is None:
+            return query, gallery
+        generator = torch.Generator().manual_seed(self.split_seed)
+        chosen = draw_queries(self.files.targets, query, self.queries_per_identity, generator)
+        return query[chosen], query[~chosen]
 
-    def _below(self, folders: list[str]) -> Tensor:
-        """Return the identities in some folders."""
-        inside = [index for index, name in enumerate(self._names) if any(_is_below(name, folder) for folder in folders)]
-        return torch.tensor(inside, dtype=torch.int64)
-
-    def _split_identities(self, identities: Tensor) -> tuple[Tensor, Tensor]:
-        """Return those for training and those for validation."""
-        size = self.val_size
-        count = max(1, round(size * len(identities))) if isinstance(size, float) else size
-        if count >= len(identities):
-            raise ValueError(f"val_size={size} leaves none of {len(identities)} identities for training. Set it lower.")
-        # RandomState, because numpy promises that its numbers will never change.
-        order = identities[torch.from_numpy(np.random.RandomState(self.split_seed).permutation(len(identities)))]
-        return order[:-count], order[-count:]
+    def _images_below(self, folders: list[str]) -> list[str]:
+        return [path for folder in folders for path in find_below(self.root, self.locate(folder))]
 
 
-@dataclass(frozen=True)
-class IdentitySource(FolderSource):
-    """The identities of some folders, and how their images are read.
-
-    Args:
-        folders: Below the root; the other arguments are those of `FolderSource`.
-    """
-
-    folders: tuple[str, ...] = ()
-
-    @functools.cached_property
-    def found(self) -> ImageFiles:
-        """All files, broken ones too."""
-        return find_identities(self.root, self.folders)
-
-    def _images(self) -> ImageCache:
-        folders = " ".join(map(repr, sorted(set(self.folders))))
-        return self._cache(f"identities {self.channels} {self.image_size} {self.broken} {folders}")
-
-    def _check_unchanged(self) -> None:
-        if find_identities(self.root, self.folders).stamp() != self.found.stamp():
-            raise ValueError(f"the images of {self.root} changed while they were read. Start again when they rest.")
+def folder_of(path: str) -> str:
+    """Return the folder of a file, which is its identity's name."""
+    return Path(path).parent.as_posix()
 
 
-def find_identities(root: Path, folders: Sequence[str]) -> ImageFiles:
-    """Find the images below some folders, the folder of each being its identity.
-
-    Args:
-        root: The folder of the data set.
-        folders: Folders in it.
-
-    Returns:
-        The files in the order of their identities' names, the same on every machine.
+def find_below(root: Path, folder: str) -> list[str]:
+    """Find the images below a folder, by their paths below the root, but no hidden ones.
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If there are no images in one.
+        ValueError: If there are no images in it.
     """
-    identities: dict[str, list[str]] = {}
-    for folder in folders:
-        if not (root / folder).is_dir():
-            there = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) if root.is_dir() else ""
-            raise FileNotFoundError(
-                f"there is no folder {root / folder}. "
-                + (f"{root} has {there}." if there else "Name another one with data_dir or TRICKSTACK_DATA.")
-            )
-        below = dict(_walk(root, folder))
-        if not below:
-            raise ValueError(f"{root / folder} holds no images: none ends with {', '.join(IMG_EXTENSIONS)}.")
-        identities |= below
-    class_names = tuple(sorted(identities))
-    names = [f"{name}/{file}" for name in class_names for file in identities[name]]
-    counts = torch.tensor([len(identities[name]) for name in class_names])
-    targets = torch.arange(len(class_names)).repeat_interleave(counts)
-    return ImageFiles(root, names, targets, class_names, {"train": torch.arange(len(names))})
+    if not (root / folder).is_dir():
+        there = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) if root.is_dir() else ""
+        raise FileNotFoundError(
+            f"there is no folder {root / folder}. "
+            + (f"{root} has {there}." if there else "Name another one with data_dir or TRICKSTACK_DATA.")
+        )
+    found = list(_walk(root, folder))
+    if not found:
+        raise ValueError(f"{root / folder} holds no images: none ends with {', '.join(IMG_EXTENSIONS)}.")
+    return found
 
 
-def _walk(root: Path, folder: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the folders that hold images, by their paths below the root, and the names of these; no hidden ones."""
+def _walk(root: Path, folder: str) -> Iterator[str]:
     for path, inside, files in os.walk(root / folder):
         inside[:] = [name for name in inside if not name.startswith(".")]
-        images = sorted(name for name in files if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."))
-        if images:
-            yield Path(path).relative_to(root).as_posix(), images
+        for name in files:
+            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."):
+                yield (Path(path) / name).relative_to(root).as_posix()
 
 
-def _is_below(name: str, folder: str) -> bool:
-    return Path(name).is_relative_to(Path(folder))
+def read_list(root: Path, name: str) -> list[str]:
+    """Read the paths that a list of files names, a line each.
+
+    Args:
+        root: The folder below which the list and the files are.
+        name: Of the list.
+
+    Raises:
+        FileNotFoundError: If there is no list, or files are not there.
+        ValueError: If it is empty, or names a file twice.
+    """
+    if not (root / name).is_file():
+        raise FileNotFoundError(f"there is no list {root / name}.")
+    lines = (root / name).read_text(encoding="utf-8").splitlines()
+    paths = [Path(line.strip()).as_posix() for line in lines if line.strip()]
+    if not paths:
+        raise ValueError(f"{root / name} names no file.")
+    if twice := len(paths) - len(set(paths)):
+        raise ValueError(f"{root / name} names {twice} file(s) twice. Each may be in it once.")
+    check_there(root, paths, f"of {root / name}")
+    return paths
+
+
+def check_there(root: Path, paths: Sequence[str], whose: str) -> None:
+    """Refuse files that are not there; ``whose`` says for a message where they are named."""
+    missing = [path for path in paths if not (root / path).is_file()]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} files {whose} are not there: {', '.join(missing[:_NAMED])}{more}."
+        )

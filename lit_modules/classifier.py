@@ -6,15 +6,12 @@ is another network, loss, optimizer, schedule, callback or inference.
 
 import contextlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from lit_modules.distillation import Distillation
@@ -26,11 +23,12 @@ from lit_modules.losses import HeadCallable, replace_last_layer
 from lit_modules.losses.margin_head import find_heads
 from lit_modules.losses.targets import LearnsFrequencies
 from lit_modules.metrics import SampleMean, SingleLabelMetrics
+from lit_modules.mistakes import mistake_pictures
+from lit_modules.optimizer_setup import ScheduleCallable, set_up_schedule
 from lit_modules.outputs import Outputs, SoftmaxOutputs
 from lit_modules.parameter_groups import ParameterGroups
-from lit_modules.schedules import ReduceOnPlateau
+from lit_modules.pictures import TaskPicture
 
-ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
 Batch = tuple[Tensor, Tensor]
 
 
@@ -137,10 +135,7 @@ class LitClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.parameter_groups.make_optimizer(self, self.optimizer)
-        if self.schedule is None:
-            return optimizer
-        scheduler = self.schedule(optimizer, self._count_total_steps())
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **self._choose_interval(scheduler)}}
+        return set_up_schedule(self, optimizer, self.schedule)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to class scores ``(N, K)`` in float32."""
@@ -231,6 +226,10 @@ class LitClassifier(L.LightningModule):
         outputs = {"probabilities": probabilities, "targets": targets}
         self.predictions = {name: gather_in_dataset_order(self.trainer, part).cpu() for name, part in outputs.items()}
 
+    def pictures(self, datamodule: L.LightningDataModule, most: int) -> list[TaskPicture]:
+        """Show the test images that the last test got most surely wrong; see `ShowsPictures`."""
+        return mistake_pictures(self.predictions["probabilities"], self.predictions["targets"], datamodule, most)
+
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
         """Map a batch, or its images alone, to class probabilities ``(N, K)``."""
         images = batch if isinstance(batch, Tensor) else batch[0]
@@ -252,28 +251,6 @@ class LitClassifier(L.LightningModule):
                 f"data has no 'targets'. Give the data set this attribute, labels (N,) as torchvision's have it."
             )
         return torch.as_tensor(targets)
-
-    def _count_total_steps(self) -> int:
-        """Return the optimizer steps of the whole run, as the trainer's settings and the length of the data say."""
-        steps = self.trainer.estimated_stepping_batches
-        if not 0 < steps < math.inf:
-            raise ValueError(
-                f"LitClassifier: the schedule needs the number of optimizer steps of the run, but the trainer says "
-                f"{steps}. Set max_epochs, or max_steps if the data has no length; or use no schedule."
-            )
-        return int(steps)
-
-    def _choose_interval(self, scheduler: LRScheduler) -> dict[str, Any]:
-        """Return when Lightning steps the scheduler: every step, or on a metric in the epochs that validate."""
-        if not isinstance(scheduler, ReduceOnPlateau):
-            return {"interval": "step"}
-        every = self.trainer.check_val_every_n_epoch
-        if every is None:
-            raise ValueError(
-                f"LitClassifier: the schedule waits for {scheduler.monitor!r} at the end of epochs, but the trainer's "
-                f"check_val_every_n_epoch is None, so it validates in the middle of them. Set it to a number."
-            )
-        return {"interval": "epoch", "frequency": every, "monitor": scheduler.monitor}
 
     def _check_number_of_classes(self, width: int) -> None:
         """Compare the width of the first scores with the datamodule's number of classes; once a stage is enough."""

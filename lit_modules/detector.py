@@ -4,24 +4,29 @@ It holds no trick; a trick is another detector, loss, optimizer, schedule, callb
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
+from torchvision.ops import clip_boxes_to_image
 
-from lit_modules.detectors import Detector, Targets
+from lit_modules.box_pictures import detection_pictures
+from lit_modules.detectors import Detector, DetectorEnsemble, Targets
 from lit_modules.divergence import DivergedError
+from lit_modules.inference import BoxMerging, FusedBoxes, Inference
+from lit_modules.inference.gather import gather_in_dataset_order
+from lit_modules.inference.merging import Found
+from lit_modules.initialization import Initialization
 from lit_modules.metrics import COCOAveragePrecision, SampleMean
-from lit_modules.models.detection import Detections
+from lit_modules.optimizer_setup import ScheduleCallable, set_up_schedule
+from lit_modules.padding import pad_boxes
 from lit_modules.parameter_groups import ParameterGroups
+from lit_modules.pictures import TaskPicture
 
-ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
 Batch = tuple[Tensor, Targets]
 
 
@@ -44,16 +49,26 @@ class LitDetector(L.LightningModule):
         detector: What is trained.
         optimizer: Makes the optimizer from the parameter groups.
         schedule: Makes the learning-rate schedule from the optimizer and the number of optimizer steps of the whole
-            run; it is stepped after every optimizer step. None keeps the rate constant.
+            run. It is stepped after every optimizer step, a `ReduceOnPlateau` after every epoch that validates. None
+            keeps the rate constant.
         parameter_groups: Sorts the parameters into the optimizer's groups.
         channels_last: Keep images and convolution weights in channels-last order, faster on all common devices.
         metric: What is logged of ``val`` and ``test``, from detections and targets. None is `COCOAveragePrecision`.
+        init: Draws the detector's initial weights. None leaves them as the detector made them.
+
+    Attributes:
+        inference: How test and predict score the detector. Replace it before testing to score in another way.
+        predictions: After a test: ``"boxes"`` ``(N, D, 4)``, ``"scores"`` ``(N, D)`` and ``"labels"`` ``(N, D)``, -1
+            where there is no box, on the CPU and in the order of the data set, on every rank.
 
     Raises:
         DivergedError: When a training epoch ends whose mean loss is NaN or infinite.
-        ValueError: When there is a schedule but the run has no known number of steps, or the schedule waits for a
-            metric.
+        ValueError: When the network is for another number of classes than the datamodule has, there is a schedule
+            but the run has no known number of steps, or the schedule waits for a metric but validation does not go by
+            epochs.
     """
+
+    scored_part = "detector"
 
     def __init__(
         self,
@@ -63,48 +78,50 @@ class LitDetector(L.LightningModule):
         parameter_groups: ParameterGroups = ParameterGroups(),  # noqa: B008 (frozen)
         channels_last: bool = True,
         metric: Metric | MetricCollection | None = None,
+        init: Initialization | None = None,
     ) -> None:
         super().__init__()
+        if init is not None:
+            init(detector)
         self.detector = detector.to(memory_format=torch.channels_last) if channels_last else detector
         self.optimizer = optimizer
         self.schedule = schedule
         self.parameter_groups = parameter_groups
         self.channels_last = channels_last
+        self.inference = Inference()
+        self.predictions: dict[str, Tensor] = {}
+        self._found: list[Found] = []
         metric = COCOAveragePrecision() if metric is None else metric
-        self.train_loss = SampleMean()
+        self.train_loss, self.train_parts = SampleMean(), nn.ModuleDict()
         self.val_metric, self.test_metric = metric.clone(), metric.clone()
 
-    def configure_optimizers(self) -> Any:
-        optimizer = self.parameter_groups.make_optimizer(self, self.optimizer)
-        if self.schedule is None:
-            return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if not 0 < steps < math.inf:
+    def setup(self, stage: str) -> None:
+        classes = getattr(getattr(self.detector, "network", None), "num_classes", None)
+        expected = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
+        if isinstance(classes, int) and expected not in (None, classes):
             raise ValueError(
-                f"LitDetector: the schedule needs the number of optimizer steps of the run, but the trainer says "
-                f"{steps}. Set max_epochs, or max_steps if the data has no length; or use no schedule."
+                f"LitDetector: the network is for {classes} classes, but the datamodule has {expected}. Set the "
+                f"network's num_classes to {expected}."
             )
-        scheduler = self.schedule(optimizer, int(steps))
-        if isinstance(scheduler, ReduceLROnPlateau):
-            raise ValueError(
-                f"LitDetector: the schedule {type(scheduler).__name__} waits for a metric. Use one that goes by steps."
-            )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def forward(self, images: Tensor) -> list[Detections]:
+    def configure_optimizers(self) -> Any:
+        return set_up_schedule(self, self.parameter_groups.make_optimizer(self, self.optimizer), self.schedule)
+
+    def forward(self, images: Tensor) -> list[Found]:
         """Find the boxes of images ``(N, 3, H, W)``."""
         return self.detector(self._arrange(images))
 
     def on_train_epoch_start(self) -> None:
-        self.train_loss.reset()
+        for mean in self._train_losses().values():
+            mean.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        parts = self.detector(self._arrange(images), targets)
+        parts: dict[str, Tensor] = self.detector(self._arrange(images), targets)
         loss = torch.stack([*parts.values()]).sum()
         self.train_loss.update(loss.detach() * len(images), len(images))
-        means = {f"train/loss_{name}": part.detach() for name, part in parts.items()}
-        self.log_dict(means, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
+        for name, part in parts.items():
+            self._mean_of(name).update(part.detach() * len(images), len(images))
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -113,7 +130,23 @@ class LitDetector(L.LightningModule):
         loss = self.train_loss.compute().item()
         if not math.isfinite(loss):
             raise DivergedError(self.current_epoch, loss)
-        self.log("train/loss", self.train_loss)
+        self.log_dict(
+            {f"train/loss_{name}" if name else "train/loss": mean for name, mean in self._train_losses().items()}
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the epoch's losses so far, so that a training resumed within the epoch logs the means of all of it."""
+        # Under DDP each rank resumes from rank 0's share. Syncing here would hang where only one rank saves.
+        if self.train_loss.update_called:
+            checkpoint["train_losses"] = {
+                name: {"total": mean.total, "count": int(mean.count)} for name, mean in self._train_losses().items()
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, sums in checkpoint.get("train_losses", {}).items():
+            mean = self._mean_of(name) if name else self.train_loss
+            mean.reset()
+            mean.update(**sums)
 
     def on_validation_epoch_start(self) -> None:
         self.val_metric.reset()  # Lightning resets nothing after a validation that broke off
@@ -127,17 +160,67 @@ class LitDetector(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self.test_metric.reset()
+        self.predictions, self._found = {}, []
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
-        self.test_metric.update(self(images), targets)
+        found = self._detect(images)
+        self.test_metric.update(found, targets)
+        self._found += found
 
     def on_test_epoch_end(self) -> None:
         self._log_metric("test", self.test_metric)
+        most = torch.tensor(max((len(found["scores"]) for found in self._found), default=0), device=self.device)
+        width = int(self.trainer.strategy.reduce(most, reduce_op="max"))
+        padded, self._found = pad_boxes(self._found, width), []
+        self.predictions = {name: gather_in_dataset_order(self.trainer, part).cpu() for name, part in padded.items()}
 
-    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> list[Detections]:
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> list[Found]:
         """Find the boxes of a batch, or of its images alone."""
-        return self(batch if isinstance(batch, Tensor) else batch[0])
+        return self._detect(batch if isinstance(batch, Tensor) else batch[0])
+
+    def combine(self, members: Sequence[Detector]) -> Detector:
+        """Return a detector that finds what several find together."""
+        return DetectorEnsemble(members, self._merging)
+
+    def pictures(self, datamodule: L.LightningDataModule, most: int) -> list[TaskPicture]:
+        """Show detections beside the truth for the first test images; see `ShowsPictures`."""
+        return detection_pictures(self.predictions, datamodule, most)
+
+    def _mean_of(self, part: str) -> SampleMean:
+        """Return the mean over the epoch of a part of the loss; which there are, the first batch says."""
+        if part not in self.train_parts:
+            self.train_parts[part] = SampleMean().to(self.device)
+        return self._train_losses()[part]
+
+    def _train_losses(self) -> dict[str, SampleMean]:
+        """Return the means over the epoch: of the whole loss, under an empty name, and of its parts."""
+        parts = {name: part for name, part in self.train_parts.items() if isinstance(part, SampleMean)}
+        return {"": self.train_loss, **parts}
+
+    @property
+    def _merging(self) -> BoxMerging:
+        return FusedBoxes() if self.inference.merging is None else self.inference.merging
+
+    def _detect(self, images: Tensor) -> list[Found]:
+        """Find the boxes of each image as `inference` says."""
+        found = self._detect_views(images)
+        return found if self.inference.classifier is None else self.inference.classifier(images, found)
+
+    def _detect_views(self, images: Tensor) -> list[Found]:
+        """Find the boxes of each image in all views of it, and merge them."""
+        views = self.inference.views
+        if views is None:
+            return self(images)
+        size = (images.shape[-2], images.shape[-1])
+        merged = []
+        for several in zip(*map(self, views(images)), strict=True):
+            restored = [
+                {**found, "boxes": clip_boxes_to_image(views.restore_boxes(found["boxes"], view, size), size)}
+                for view, found in enumerate(several)
+            ]
+            merged.append(self._merging(restored))
+        return merged
 
     def _arrange(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images

@@ -1,10 +1,12 @@
 """One interface for all detectors: losses by part in training, boxes in evaluation."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lit_modules.inference.merging import BoxMerging
 from lit_modules.metrics.detection import unpad_targets
 from lit_modules.models.detection import Detections, YOLODetections, YOLOv3Loss
 from lit_modules.models.yolov3 import YOLOv3
@@ -92,8 +94,45 @@ class TorchvisionDetector(Detector):
         for each in unpad_targets(targets):
             kept = ~each["crowd"] if "crowd" in each else torch.ones_like(each["labels"], dtype=torch.bool)
             truths.append({"boxes": each["boxes"][kept], "labels": each["labels"][kept] + 1})
-        return self.network(list(images), truths)
+        parts = self.network(list(images), truths)
+        return {name.removeprefix("loss_"): part for name, part in parts.items()}
 
     def detect(self, images: Tensor) -> list[Detections]:
         found = self.network(list(images))
         return [{"boxes": each["boxes"], "scores": each["scores"], "labels": each["labels"] - 1} for each in found]
+
+
+class DetectorEnsemble(Detector):
+    """Several detectors as one, for inference: what they find is merged.
+
+    Example::
+
+        DetectorEnsemble([first, second], FusedBoxes())
+
+    Args:
+        members: The detectors.
+        merging: Makes one list of boxes out of theirs.
+
+    Raises:
+        ValueError: If there are no members.
+    """
+
+    def __init__(self, members: Sequence[Detector], merging: BoxMerging) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("DetectorEnsemble: there are no members to merge; give at least one detector.")
+        self.members = nn.ModuleList(members)
+        self.merging = merging
+
+    def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Refuse to train.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("DetectorEnsemble: several detectors are not trained together; train each by itself.")
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        lists = zip(*(member(images) for member in self.members), strict=True)
+        merged = [self.merging(several) for several in lists]
+        return [{"boxes": each["boxes"], "scores": each["scores"], "labels": each["labels"]} for each in merged]

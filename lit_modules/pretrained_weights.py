@@ -27,24 +27,30 @@ class PretrainedWeights(Initialization):
         PretrainedWeights("resnet50.safetensors")(network)
         PretrainedWeights("ResNet50_Weights.IMAGENET1K_V2", skip=["fc"])(network)
         PretrainedWeights("last.ckpt", skip=["fc"], prefix="network.")(network)
+        PretrainedWeights("darknet53.pt", part="network.backbone")(detector)
 
     Args:
         weights: A ``.safetensors`` file; a file of ``torch.save`` with a state dict, or a Lightning checkpoint; or a
             torchvision name such as ``ResNet50_Weights.IMAGENET1K_V2``, which is looked up in torch hub's local cache.
         skip: Parts of the network that keep their weights, whatever the file has for them, such as a head for other
-            classes: names of submodules and parameters, with ``*`` for any characters.
+            classes: names of submodules and parameters, with ``*`` for any characters. What only the file has is
+            skipped as well.
         prefix: Read only what begins with this, and take it off: ``"network."`` for a checkpoint of `LitClassifier`.
+        part: Name of the submodule that is filled, such as a detector's backbone; names in the file and in ``skip`` are
+            names within it. By default it is the whole network.
 
     Raises:
         FileNotFoundError: If there is no such file; for a torchvision name, how to get it.
-        ValueError: If torchvision knows no such weights, the file holds no state dict, a part to skip is not in the
-            network, or weights are missing, unexpected or of another shape; all of them are named.
+        ValueError: If torchvision knows no such weights, the file holds no state dict, there is no such part, a part to
+            skip is neither in the network nor in the file, or weights are missing, unexpected or of another shape; all
+            of them are named.
     """
 
-    def __init__(self, weights: str, skip: Sequence[str] = (), prefix: str = "") -> None:
+    def __init__(self, weights: str, skip: Sequence[str] = (), prefix: str = "", part: str = "") -> None:
         self.weights = weights
         self.skip = list(skip)
         self.prefix = prefix
+        self.part = part
 
     @staticmethod
     def source_files(init_args: Mapping[str, Any]) -> list[Path]:
@@ -58,6 +64,7 @@ class PretrainedWeights(Initialization):
     def __call__(self, network: nn.Module) -> None:
         """Fill the network's weights and buffers, in place."""
         path = _find_file(self.weights)
+        network = self._find_part(network)
         state = {
             name.removeprefix(self.prefix): tensor
             for name, tensor in _read_state(path).items()
@@ -68,6 +75,15 @@ class PretrainedWeights(Initialization):
             raise ValueError(f"PretrainedWeights: {path} does not fit {type(network).__name__}. {' '.join(problems)}")
         loaded = {name: tensor for name, tensor in state.items() if not _is_skipped(name, self.skip)}
         network.load_state_dict(loaded, strict=False)
+
+    def _find_part(self, network: nn.Module) -> nn.Module:
+        names = [name for name, _ in network.named_modules()]
+        if self.part not in names:
+            near = difflib.get_close_matches(self.part, names, n=1) or [name for name, _ in network.named_children()]
+            raise ValueError(
+                f"PretrainedWeights: {type(network).__name__} has no part {self.part!r}. It has: {', '.join(near)}."
+            )
+        return network.get_submodule(self.part)
 
 
 def _find_file(weights: str) -> Path:
@@ -122,7 +138,7 @@ def _is_skipped(name: str, skip: Sequence[str]) -> bool:
 
 def _find_problems(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], skip: Sequence[str]) -> list[str]:
     """Say what keeps a state dict from being loaded, one sentence a problem."""
-    wrong = [pattern for pattern in skip if not any(_is_skipped(name, [pattern]) for name in wanted)]
+    wrong = [pattern for pattern in skip if not any(_is_skipped(name, [pattern]) for name in (*wanted, *given))]
     needed = [name for name in wanted if not _is_skipped(name, skip)]
     # Files from before PyTorch 0.4.1 lack the counters, which only a normalization without momentum reads.
     missing = [name for name in needed if name not in given and not name.endswith("num_batches_tracked")]

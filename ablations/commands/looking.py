@@ -11,7 +11,7 @@ from rich.text import Text
 from ablations.commands.arguments import chosen_rows, existing_rows, make_plan, run_store
 from ablations.commands.console import out
 from ablations.errors import UserError
-from ablations.executors import default_jobs
+from ablations.executors import default_jobs, most_devices
 from ablations.plan import Plan, Training, is_search, row_changes
 from ablations.progress import duration
 from ablations.registry import TASKS, tricks
@@ -48,7 +48,10 @@ def plan_command(options: argparse.Namespace) -> int:
         where = "after a search" if is_search(row.recipe) else where
         table.add_row(*(Text(text) for text in (str(row.index), row.name, where, f"{count}/{seeds}", row.text)))
     out.print(table)
-    out.print(_plan_sentence(plan, trainings, done, options.jobs or default_jobs(gpus)), highlight=False)
+    out.print(
+        _plan_sentence(plan, trainings, done, options.jobs or default_jobs(gpus, most_devices(trainings))),
+        highlight=False,
+    )
     return 0
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from ablations import workers
 from ablations.commands.arguments import chosen_rows, make_plan, plan_folder, run_store
+from ablations.commands.cluster import slurm_options
 from ablations.commands.console import err, out
-from ablations.commands.shared_steps import connect_in_worker, goes_offline, search_rate
+from ablations.commands.shared_steps import connect_in_worker, goes_offline, say_searches, search_rate
 from ablations.environment import code_version, library_versions, processor_name
 from ablations.errors import UserError
-from ablations.executors import default_jobs, run_inline, run_local
+from ablations.executors import Event, default_jobs, most_devices, run_inline, run_local, run_slurm
 from ablations.plan import Plan, Training
+from ablations.processes import check_machine
 from ablations.progress import StudyProgress
 from ablations.results import check_unchanged, gather, write_study
 from ablations.store import RunFolder, RunStore, make_writable
@@ -24,6 +26,7 @@ from ablations.tracking import check_project, track_study
 
 def run_command(options: argparse.Namespace) -> int:
     """Train what a study still needs, and print its table."""
+    slurm_options(options)  # what is wrong with them is said at once
     from ablations.table import to_rich, write_table  # imports pandas, which a plan is spared
 
     plan, gpus = make_plan(options)
@@ -34,27 +37,44 @@ def run_command(options: argparse.Namespace) -> int:
     project = check_project(options.wandb) if options.wandb else plan.study.wandb_project
     offline = bool(project) and goes_offline(workers.call(connect_in_worker))
     if plan.searches:
-        for training in plan.searches:
-            search_rate(training)
+        if options.executor == "slurm":
+            say_searches(run_slurm(list(plan.searches), plan.study.name, slurm_options(options)))
+        else:
+            for training in plan.searches:
+                search_rate(training)
         plan, gpus = make_plan(options)
     folder = plan_folder(options, plan)
     make_writable(folder)
     if not options.replace:
         check_unchanged(folder, plan)
     write_study(folder, plan, store, _head(options), race)
-    failures = 0
+    failures, followed = 0, []
     try:
         for trainings in _rounds(plan, store, rows, folder if race else None):
             tracked = track_study(plan, trainings, project, offline) if project else trainings
+            followed += tracked
             failures += _run_trainings(plan, tracked, store, options, gpus)
     finally:
         gather(folder, store)
         table = write_table(folder)
     if project:
+        _send_finished(followed)
         _send_summary(folder, project, offline, options)
     out.print(to_rich(table))
     err.print(f"The table is in {folder / 'table.md'}, its scores are in {folder / 'scores.csv'}.", soft_wrap=True)
     return 1 if failures or plan.searches else 0
+
+
+def _send_finished(trainings: list[Training]) -> None:
+    """Make W&B runs, from a worker, for trainings that were done before anybody asked for a run."""
+    if count := workers.call(_finish_runs, trainings):
+        err.print(f"Made {count} runs in W&B for trainings that were done before.", soft_wrap=True)
+
+
+def _finish_runs(trainings: list[Training]) -> int:
+    from ablations.tracking.runs import send_finished  # in the worker alone: it imports Lightning and the client
+
+    return send_finished(trainings)
 
 
 def _send_summary(folder: Path, project: str, offline: bool, options: argparse.Namespace) -> None:
@@ -62,12 +82,23 @@ def _send_summary(folder: Path, project: str, offline: bool, options: argparse.N
     name = "-".join(folder.relative_to(options.results).parts)
     if reason := workers.call(_summarize, folder, name, project, offline):
         err.print(f"W&B did not take the table ({reason}).", style="yellow", markup=False, soft_wrap=True)
-    else:
-        err.print(
-            f"In W&B, the project {project} has the runs; `Group by` study.rows puts the seeds of "
-            f"a row together, the run '{name} / summary' has the table.",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+        return
+    err.print(
+        f"In W&B, the project {project} has the runs; `Group by` study.rows puts the seeds of "
+        f"a row together, the run '{name} / summary' has the table.",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    address, reason = workers.call(_offer_workspace, folder, project, offline)
+    if reason:
+        err.print(f"W&B did not take the workspace ({reason}).", style="yellow", markup=False, soft_wrap=True)
+    elif address:
+        err.print(f"A workspace shows the rows side by side: {address}", markup=False, soft_wrap=True)
+
+
+def _offer_workspace(*arguments: Any) -> tuple[str, str]:
+    from ablations.tracking.workspace import offer_workspace  # in the worker alone: it imports the client
+
+    return offer_workspace(*arguments)
 
 
 def _summarize(*arguments: Any) -> str:
@@ -83,13 +114,21 @@ def _run_trainings(
     waiting = [training for training in trainings if not training.is_done()]
     _say_corrupt(trainings)
     err.print(f"{len(trainings) - len(waiting)} of {len(trainings)} trainings are in {store.path} already.")
-    jobs = options.jobs or default_jobs(gpus)
-    events = run_inline(waiting, jobs) if options.executor == "inline" else run_local(waiting, jobs, gpus)
+    events = _events(waiting, plan.study.name, options, gpus)
     progress = StudyProgress(plan, trainings, waiting, err)
     with progress:
         for event in events:
             progress.show(event)
     return len(progress.failures)
+
+
+def _events(trainings: list[Training], study: str, options: argparse.Namespace, gpus: int) -> Iterator[Event]:
+    """Return what the chosen executor does with the trainings."""
+    if options.executor == "slurm":
+        return run_slurm(trainings, study, slurm_options(options))
+    check_machine(trainings, options.executor, gpus)
+    jobs = options.jobs or default_jobs(gpus, most_devices(trainings))
+    return run_inline(trainings, jobs) if options.executor == "inline" else run_local(trainings, jobs, gpus)
 
 
 def _say_corrupt(trainings: list[Training]) -> None:

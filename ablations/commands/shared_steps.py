@@ -1,7 +1,9 @@
 """What `run` and `fit` have in common: searches of learning rates, and whether W&B can be reached."""
 
+from collections.abc import Iterable
+
 from ablations.commands.console import err
-from ablations.executors import Finished, run_local
+from ablations.executors import Event, Finished, run_local
 from ablations.plan import Training
 from ablations.store import RunFolder, make_writable
 
@@ -9,12 +11,20 @@ from ablations.store import RunFolder, make_writable
 def search_rate(training: Training) -> bool:
     """Run the learning-rate search of a recipe in a process of its own; return whether it found a rate."""
     make_writable(training.folder)
-    for event in run_local([training], jobs=1):
+    return say_searches(run_local([training], jobs=1))
+
+
+def say_searches(events: Iterable[Event]) -> bool:
+    """Follow learning-rate searches and say how they end; return whether all found a rate."""
+    found = True
+    for event in events:
         if isinstance(event, Finished) and event.reason:
             err.print(f"The search for a learning rate failed: {event.reason}", style="red", markup=False)
-            return False
-    err.print(f"Searched a learning rate; the search is in {RunFolder(training.folder).search}.", soft_wrap=True)
-    return True
+            found = False
+        elif isinstance(event, Finished):
+            path = RunFolder(event.training.folder).search
+            err.print(f"Searched a learning rate; the search is in {path}.", soft_wrap=True)
+    return found
 
 
 def connect_in_worker() -> str:

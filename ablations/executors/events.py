@@ -20,4 +20,11 @@ class Finished:
     reason: str = ""
 
 
-Event = Started | Finished
+@dataclass(frozen=True)
+class Postponed:
+    """A training that had started was left to another study, which is at it; what became of it is looked at later."""
+
+    training: Training
+
+
+Event = Started | Finished | Postponed

@@ -1,27 +1,35 @@
-"""Runs trainings on this machine, each in a process of its own, several at a time."""
+"""Runs trainings on this machine, each in processes of its own, several at a time."""
 
 import os
-import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 
-from ablations import workers
 from ablations.environment import usable_cores
-from ablations.executors.events import Event, Finished, Started
+from ablations.executors.events import Event, Finished, Postponed, Started
 from ablations.executors.queue import Queue
+from ablations.executors.team import Team
+from ablations.leases import POLL_SECONDS
 from ablations.plan import Training
-from ablations.store import RunFolder
 
 GIB_A_JOB = 2
 
 
-def default_jobs(gpus: int) -> int:
-    """Return how many trainings run at a time: one a GPU, else one a core as far as the memory goes."""
+def default_jobs(gpus: int, devices: int = 1) -> int:
+    """Return how many trainings run at a time: one a GPU, else one a core as far as the memory goes.
+
+    Args:
+        gpus: the graphics processors of this machine.
+        devices: how many each training takes, or, without any, how many processes.
+    """
     if gpus:
-        return gpus
+        return max(1, gpus // devices)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return max(1, min(usable_cores(), int(memory // GIB_A_JOB)))
+    return max(1, min(usable_cores(), int(memory // GIB_A_JOB)) // devices)
+
+
+def most_devices(trainings: Iterable[Training]) -> int:
+    """Return the devices of the training that takes most of them."""
+    return max((training.processes.devices for training in trainings), default=1)
 
 
 def threads_each(jobs: int) -> int:
@@ -33,8 +41,8 @@ def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[E
     """Run trainings in worker processes and say when each starts and ends.
 
     The cores are divided among the jobs, however few trainings are left, since the number of threads decides a result's
-    last digits; with GPUs, each job has one. When the caller stops asking, whatever still
-    runs is killed: a training goes on from its last checkpoint, or begins anew, the next time.
+    last digits; with GPUs, each job has as many as the training with the most devices. When the caller stops asking,
+    whatever still runs is killed: a training goes on from its last checkpoint, or begins anew, the next time.
 
     Args:
         trainings: in the order in which they start; those that need others wait for them.
@@ -43,58 +51,37 @@ def run_local(trainings: list[Training], jobs: int, gpus: int = 0) -> Iterator[E
     """
     queue = Queue(trainings)
     places = list(reversed(range(jobs)))
-    threads = threads_each(jobs)
-    running: dict[int, tuple[BaseProcess, Training, int]] = {}
+    threads, devices = threads_each(jobs), most_devices(trainings)
+    running: list[tuple[Team, int]] = []
     try:
         while queue or running:
             while places and (training := queue.take()):
-                if reason := queue.blocked(training):
+                reason = queue.blocked(training)
+                if reason or training.is_done():  # done by another study on the same store
                     queue.finish(training, reason)
                     yield Started(training)
                     yield Finished(training, reason)
                     continue
                 place = places.pop()
-                environment = {"CUDA_VISIBLE_DEVICES": str(place % gpus)} if gpus else {}
-                log = RunFolder(training.folder).log
-                process = workers.start(_run, training, threads, log=log, environment=environment)
-                running[process.sentinel] = (process, training, place)
+                first = place * devices
+                seen = range(first, first + training.processes.devices) if gpus else ()
+                running.append((Team(training, threads, [number % gpus for number in seen]), place))
                 yield Started(training)
-            for sentinel in wait(list(running)):
-                assert isinstance(sentinel, int)
-                process, training, place = running.pop(sentinel)
-                process.join()
+            sentinels = [sentinel for team, _ in running for sentinel in team.sentinels()]
+            if not sentinels and not queue:  # the last ones were done by another study
+                break
+            # With places free, what is left waits for one that runs, which may be one of another study.
+            wait(sentinels, POLL_SECONDS if queue and places else None)
+            for team, place in [(team, place) for team, place in running if team.has_ended()]:
+                running.remove((team, place))
                 places.append(place)
-                reason = _failure(process, training)
-                queue.finish(training, reason)
-                yield Finished(training, reason)
+                if team.was_busy():
+                    queue.put_back(team.training)
+                    yield Postponed(team.training)
+                    continue
+                reason = team.failure()
+                queue.finish(team.training, reason)
+                yield Finished(team.training, reason)
     finally:
-        for process, _, _ in running.values():
-            process.kill()
-        for process, _, _ in running.values():
-            process.join()
-
-
-def _run(training: Training, threads: int) -> None:
-    from ablations.training import run_and_record  # in the worker alone: this process stays without torch
-
-    run_and_record(training, threads)
-
-
-def _failure(process: BaseProcess, training: Training) -> str:
-    """Return why a training failed, and record it where the training itself could not; empty if it did not fail."""
-    folder = RunFolder(training.folder)
-    if training.is_done():
-        return ""
-    code = process.exitcode
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        reason = f"killed by {name}" + (" (often the sign of too little memory)" if name == "SIGKILL" else "")
-    elif code and folder.status().get("state") == "failed":
-        return str(folder.status().get("reason") or "unknown; see log.txt")
-    else:
-        reason = f"the process ended (exit code {code}) without a result; see {folder.log}"
-    try:
-        folder.write_status("failed", reason)
-    except OSError as error:  # a full disk: the study still says what happened
-        reason += f"; its status could not be written: {error.strerror}"
-    return reason
+        for team, _ in running:
+            team.kill()

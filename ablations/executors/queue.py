@@ -1,5 +1,8 @@
-"""The order of trainings that need each other: each waits for what it needs."""
+"""The order of trainings that need each other: each waits for what it needs, and for other studies that are at it."""
 
+from pathlib import Path
+
+from ablations.leases import Watch
 from ablations.plan import Training
 from ablations.references import Need
 from ablations.store import RunFolder
@@ -16,16 +19,27 @@ class Queue:
         self._waiting = list(trainings)
         self._open = {score for training in trainings for score in _scores(training)}
         self._failed: dict[Need, str] = {}
+        self._watches: dict[Path, Watch] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def take(self) -> Training | None:
-        """Return the next training that can start now; `None` if all that are left wait for one that runs."""
+        """Return the next training that can start now; `None` if all that are left wait for one that runs.
+
+        That may be one of another study on the same store, so ask again after a moment.
+        """
         for place, training in enumerate(self._waiting):
-            if not self._open & set(training.needs):
+            if not self._open & set(training.needs) and not self._is_elsewhere(training):
                 return self._waiting.pop(place)
         return None
+
+    def put_back(self, training: Training) -> None:
+        """Take back a training that another process was at, to be looked at after all others."""
+        self._waiting.append(training)
+
+    def _is_elsewhere(self, training: Training) -> bool:
+        return self._watches.setdefault(training.folder, Watch(training.folder)).is_held()
 
     def blocked(self, training: Training) -> str:
         """Return why a training cannot start at all, and record it; empty if it can."""

@@ -18,6 +18,8 @@ _QUESTIONS = {
 
 def question(table: Table) -> str:
     """Return what was asked."""
+    if table.mode in ("pairs", "shapley"):
+        return _question_of_sets(table)
     tricks = [row for row in table.rows if row.compared_to is not None]
     better = "improve" if table.higher_is_better else "lower"
     what = f"Does this trick {better}" if len(tricks) == 1 else f"Which of {len(tricks)} tricks {better}"
@@ -34,11 +36,42 @@ def answer(table: Table) -> str:
         return "There is no score yet: no training has finished."
     if not tricks:
         return f"{_reached(table, table.rows[0])}. There is no trick to compare it with."
+    if table.interactions or table.shapley:
+        return _answer_of_sets(table)
     if not any(verdict_kind(row.verdict) in KINDS for row in tricks):
         why = "there is one seed only" if len(table.seeds) == 1 else "no two rows that are compared have two seeds each"
         return f"Nothing can be said: {why}, and chance is not told from effect."
     sentences = [_groups(table, tricks), _ends(table)]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _question_of_sets(table: Table) -> str:
+    if table.mode == "pairs":
+        tricks = {name for item in table.interactions for name in item.tricks}
+        return f"What do {len(tricks)} tricks do to {table.metric}, and any two of them to each other?"
+    return f"What is each of {len(table.shapley)} tricks worth in {table.metric}, whichever joined before it?"
+
+
+def _answer_of_sets(table: Table) -> str:
+    """What the interactions or the Shapley values say, the largest first."""
+    if table.interactions:
+        what = "pairs do more or less together than the sum of the two"
+        found = [(" × ".join(item.tricks), item.difference) for item in table.interactions]
+    else:
+        what = "tricks are worth something, for better or worse, averaged over the orders in which they can join"
+        found = [(item.trick, item.value) for item in table.shapley]
+    judged = [(name, value) for name, value in found if not math.isnan(value.low)]
+    if not judged:
+        return "Nothing can be said: there are too few seeds for intervals, and chance is not told from effect."
+    claims = sorted(
+        ((name, value) for name, value in judged if value.low > 0 or value.high < 0),
+        key=lambda item: -abs(item[1].estimate),
+    )
+    if not claims:
+        return f"None of {len(found)} {what} as far as these seeds show."
+    named = [f"{name} ({number(table, value.estimate, '+')})" for name, value in claims[:_NAMED]]
+    more = f" and {len(claims) - _NAMED} more" if len(claims) > _NAMED else ""
+    return f"{len(claims)} of {len(found)} {what}: {', '.join(named)}{more}."
 
 
 def _groups(table: Table, tricks: Sequence[TableRow]) -> str:

@@ -1,5 +1,6 @@
 """The page: one file of HTML with its style, its script and its figures inside, which loads nothing."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -10,10 +11,12 @@ from markupsafe import Markup, escape
 
 from ablations.report import cells, headline
 from ablations.report.differences import RowRecipe
+from ablations.report.examples import example_intervals
 from ablations.report.figure_list import Material, ReportFigure
 from ablations.report.frames import verdict_kind
 from ablations.report.pictures import Picture
 from ablations.table import Table, TableRow
+from ablations.table_effects import effects_of
 
 _VERDICT_ORDER = {"gain": 0, "small": 1, "undecided": 2, "loss": 3, "none": 4}
 
@@ -79,11 +82,13 @@ def render_page(
         columns=_columns(table),
         rows=[(row, _cells(table, row)) for row in table.rows],
         notes=cells.notes(table),
+        effects=effects_of(table),
         incidents=cells.incidents(table),
         sections=[(section, _inline(section, table)) for section in sections],
         seeds=_seed_table(material),
+        examples=_example_table(material),
         damaged=material.stored.damaged if material.stored else (),
-        pictures=pictures[0],
+        pictures=_by_row(pictures[0], table),
         pictures_left_out=pictures[1],
         recipes=[(row, recipes[row.index]) for row in table.rows],
         making=_making(table),
@@ -158,6 +163,32 @@ def _seed_table(material: Material) -> list[tuple[TableRow, list[str]]]:
         by_row.setdefault(line["row"], {})[line["seed"]] = value
     table = material.table
     return [(row, [by_row.get(row.index, {}).get(seed, cells.NONE) for seed in table.seeds]) for row in table.rows]
+
+
+def _by_row(pictures: Sequence[Picture], table: Table) -> list[tuple[TableRow | None, list[Picture]]]:
+    """The pictures of each row that has some; those of no row come last."""
+    rows: list[TableRow | None] = [*table.rows, None]
+    groups = [(row, [shown for shown in pictures if shown.row == (row.index if row else None)]) for row in rows]
+    return [(row, shown) for row, shown in groups if shown]
+
+
+def _example_table(material: Material) -> list[tuple[TableRow, str, str, str]]:
+    """Rows with the interval of their gain over seeds and test images: row, gain, interval, and how many images."""
+    if material.stored is None:
+        return []
+    table, signs = material.table, {index: record["sign"] for index, record in material.records.items()}
+    found = example_intervals(table, signs, material.seeds, material.stored.outcomes)
+    rows = {row.index: row for row in table.rows}
+    return [
+        (
+            rows[item.row],
+            cells.number(table, item.gain.estimate, "+"),
+            f"[{cells.number(table, item.gain.low, '+')}, {cells.number(table, item.gain.high, '+')}]",
+            f"{item.images:,}",
+        )
+        for item in found
+        if math.isfinite(item.gain.low)
+    ]
 
 
 def _template_text(name: str) -> Markup:

@@ -1,6 +1,7 @@
-"""Pictures of the task that something else left in the results folder, such as images that were classified wrongly.
+"""Pictures of the task in the results folder, such as images that were classified wrongly.
 
-The format, for whoever writes them: a folder `pictures/` beside `scores.csv` with PNG files and a `pictures.json`,
+`ablations.picture_files` puts those of a row's first seed there; anybody may add others. The format: a folder
+`pictures/` beside `scores.csv` with PNG files and a `pictures.json`,
 
     [{"file": "wrong-0007.png", "row": 7, "caption": "A 9, taken for a 4 by 8 of 10 seeds"}, ...]
 
@@ -14,6 +15,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ablations.picture_files import LISTING, is_inside
 
 MOST_BYTES = 2_000_000
 """What all pictures together may take, so that a page can still be sent by mail."""
@@ -42,7 +45,7 @@ def read_pictures(folder: Path, rows: Collection[int]) -> tuple[list[Picture], l
         folder: the results folder.
         rows: the numbers of the rows that there are.
     """
-    listing = folder / "pictures" / "pictures.json"
+    listing = folder / "pictures" / LISTING
     try:
         entries = json.loads(listing.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -72,7 +75,7 @@ def read_pictures(folder: Path, rows: Collection[int]) -> tuple[list[Picture], l
 def _png(folder: Path, entry: Any) -> bytes | None:
     """Return the bytes of the PNG that an entry names; None if it names none inside the folder."""
     name = entry.get("file") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or Path(name).name != name:
+    if not isinstance(name, str) or not is_inside(name):
         return None
     try:
         data = (folder / name).read_bytes()

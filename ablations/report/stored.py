@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablations.report.examples import Outcomes, outcomes_of
 from ablations.store import RunFolder, RunStore
 
 CURVE_POINTS = 80
@@ -31,12 +32,14 @@ class Stored:
             least), `high` (the greatest), `n`.
         recalls: by row, `(K,)`: the share of each class's test images that were predicted right, mean over the seeds.
         flops: by row, operations an image at test time, mean over the seeds.
+        outcomes: by row, which test images each seed got right.
         damaged: a sentence for each file that was left out.
     """
 
     curves: pd.DataFrame
     recalls: dict[int, np.ndarray]
     flops: dict[int, float]
+    outcomes: dict[int, Outcomes]
     damaged: tuple[str, ...]
 
 
@@ -54,8 +57,8 @@ def read_stored(records: list[dict[str, Any]], scores: pd.DataFrame, metric: str
     trainings = list(done[["key", "seed"]].drop_duplicates().itertuples(index=False, name=None))
     metrics = curve_metrics(metric)
     curves = [point for key, seed in trainings for point in _training_curves(store, key, seed, metrics, damaged)]
-    recalls, flops = _row_scores(records, done, store, damaged)
-    return Stored(_over_seeds(curves), recalls, flops, tuple(damaged))
+    recalls, flops, outcomes = _row_scores(records, done, store, damaged)
+    return Stored(_over_seeds(curves), recalls, flops, outcomes, tuple(damaged))
 
 
 def curve_metrics(metric: str) -> tuple[str, ...]:
@@ -105,35 +108,50 @@ def thinned(curve: pd.DataFrame) -> pd.DataFrame:
 
 def _row_scores(
     records: list[dict[str, Any]], done: pd.DataFrame, store: RunStore, damaged: list[str]
-) -> tuple[dict[int, np.ndarray], dict[int, float]]:
+) -> tuple[dict[int, np.ndarray], dict[int, float], dict[int, Outcomes]]:
     recalls: dict[int, np.ndarray] = {}
     flops: dict[int, float] = {}
+    outcomes: dict[int, Outcomes] = {}
     for record in records:
         index, name = record["index"], record.get("inference", "")
-        runs = [store.folder(record.get("key", ""), seed) for seed in done.loc[done["row"] == index, "seed"]]
-        of_seeds = [recall for run in runs if (recall := _recall(run, name, store, damaged)) is not None]
+        runs = {seed: store.folder(record.get("key", ""), seed) for seed in done.loc[done["row"] == index, "seed"]}
+        read = {seed: _predictions(run, name, store, damaged) for seed, run in runs.items()}
+        tested = {seed: arrays for seed, arrays in read.items() if arrays is not None}
+        of_seeds = [class_recall(*arrays) for arrays in tested.values()]
         if of_seeds and len({len(recall) for recall in of_seeds}) == 1:
             recalls[index] = np.mean(of_seeds, axis=0)
-        counts = [count for run in runs if math.isfinite(count := _flops(run, name, store, damaged))]
+        right = {seed: probabilities.argmax(axis=1) == targets for seed, (probabilities, targets) in tested.items()}
+        found = outcomes_of(right, {seed: targets for seed, (_, targets) in tested.items()})
+        if found is not None:
+            outcomes[index] = found
+        counts = [count for run in runs.values() if math.isfinite(count := _flops(run, name, store, damaged))]
         if counts:
             flops[index] = float(np.mean(counts))
-    return recalls, flops
+    return recalls, flops, outcomes
 
 
-def _recall(run: RunFolder, inference: str, store: RunStore, damaged: list[str]) -> np.ndarray | None:
+def _predictions(
+    run: RunFolder, inference: str, store: RunStore, damaged: list[str]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return class probabilities `(N, K)` and targets `(N,)` of a test; None if these are no classes of images."""
     path = run.predictions(inference)
 
-    def read() -> np.ndarray | None:
+    def read() -> tuple[np.ndarray, np.ndarray] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             if not {"probabilities", "targets"} <= set(arrays):
                 return None
-            return class_recall(arrays["probabilities"], arrays["targets"])
+            probabilities, targets = arrays["probabilities"], arrays["targets"]
+        if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1]:
+            return None
+        if not np.isin(targets, np.arange(probabilities.shape[1])).all():
+            raise ValueError("a target is none of the classes")
+        return probabilities, targets
 
     return _try(path, read, store, damaged)
 
 
-def class_recall(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
-    """Return the share of each class's images that were predicted right; None if these are no classes of images.
+def class_recall(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the share of each class's images that were predicted right.
 
     Args:
         probabilities: `(N, K)`.
@@ -142,8 +160,6 @@ def class_recall(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray |
     Returns:
         `(K,)`, NaN for a class without images.
     """
-    if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1]:
-        return None
     classes = probabilities.shape[1]
     right = probabilities.argmax(axis=1) == targets
     counts = np.bincount(targets, minlength=classes).astype(float)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ablations.plan import Training
-from ablations.store import RunFolder
+from ablations.tracking import contents
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -31,7 +31,6 @@ INIT_SECONDS = 30.0
 """How long W&B has to answer before a run is written to the disk instead; `WANDB_INIT_TIMEOUT` overrides it."""
 FINISH_SECONDS = 120.0
 """How long the end of a training waits for what is yet to be sent."""
-COSTS = ("seconds", "images_per_second", "peak_memory_mb", "parameters")
 SERVICE = "WANDB_SERVICE"
 """The environment variable that makes a process share the service of the process that started it."""
 
@@ -48,6 +47,7 @@ class TrainingLogger(WandbLogger):
         super().__init__(project=training.tracking.project, save_dir=training.folder)
         self.training = training
         self.lost = False
+        self._has_curves = contents.sent(training) is not None
 
     @property
     @rank_zero_experiment
@@ -55,6 +55,7 @@ class TrainingLogger(WandbLogger):
         """The run. It is made after Lightning knows the ranks, whoever launched the processes."""
         if self._experiment is None:
             self._experiment = _open_training(self.training)
+            contents.note_sent(self.training, scores=False)
         return self._experiment
 
     def __getstate__(self) -> dict[str, Any]:
@@ -62,19 +63,34 @@ class TrainingLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._has_curves = True
         with self._goes_on():
             super().log_metrics(metrics, step)
 
     @rank_zero_only
-    def close(self, exit_code: int, summary: Mapping[str, Any]) -> None:
-        """Put the last words into the run's summary and end it.
+    def close(self) -> None:
+        """Put what a finished training left into its run, and end that.
 
-        Args:
-            exit_code: 0 for a training that succeeded; anything else shows the run as failed.
-            summary: values by name.
+        The curves are sent, too, if no run has them: where the training was done before anybody asked for a run.
         """
         with self._goes_on():
-            self.experiment.summary.update(dict(summary))
+            if not self._has_curves:
+                for line in contents.curve_lines(self.training):
+                    self.experiment.log(line)
+            if shown := contents.pictures(self.training):
+                self.experiment.log(shown)
+            self.experiment.summary.update(contents.summary(self.training))
+            contents.note_sent(self.training, scores=True)
+        self._end(exit_code=0)
+
+    @rank_zero_only
+    def fail(self, error: BaseException) -> None:
+        """Put the reason of a failure into the run, and end that as failed."""
+        with self._goes_on():
+            self.experiment.summary.update({"failure": f"{type(error).__name__}: {first_line(error)}"})
+        self._end(exit_code=1)
+
+    def _end(self, exit_code: int) -> None:
         if self._experiment is not None:
             with self._goes_on():
                 self._experiment.finish(exit_code=exit_code)
@@ -105,9 +121,23 @@ def track(training: Training) -> Iterator[TrainingLogger | None]:
             warnings.filterwarnings("ignore", message="The number of training batches .* logging interval")
             yield logger
     except BaseException as error:
-        logger.close(1, {"failure": f"{type(error).__name__}: {first_line(error)}"})
+        logger.fail(error)
         raise
-    logger.close(0, _summary(training))
+    logger.close()
+
+
+def send_finished(trainings: Iterable[Training]) -> int:
+    """Make a run for each finished training whose scores are in none yet; return how many."""
+    waiting = [training for training in trainings if training.is_done() and not _is_sent(training)]
+    for training in waiting:
+        with track(training):
+            pass
+    return len(waiting)
+
+
+def _is_sent(training: Training) -> bool:
+    names = contents.sent(training)
+    return names is not None and set(training.scorings) <= names
 
 
 def with_own_loggers(logger: TrainingLogger, own: Any) -> list[Logger]:
@@ -181,20 +211,6 @@ def _open_training(training: Training) -> "Run":
         job_type="training",
         config={**training.config(), "study": about},
     )
-
-
-def _summary(training: Training) -> dict[str, Any]:
-    """Return every score and cost of a training; those of its first row stand without their setting's name, too."""
-    assert training.tracking is not None
-    folder = RunFolder(training.folder)
-    summary: dict[str, Any] = {}
-    for name in training.scorings:
-        score = folder.score(name) or {}
-        summary |= {f"scores/{name}/{metric}": value for metric, value in score.items()}
-        if name == training.tracking.inference:
-            summary |= score
-    result = folder.result() or {}
-    return summary | {f"costs/{name}": result[name] for name in COSTS if result.get(name) is not None}
 
 
 def first_line(error: BaseException) -> str:

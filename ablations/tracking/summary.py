@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from ablations.picture_files import read_listing
 from ablations.tracking.runs import close_service, first_line, open_run
 
-FILES = ("table.md", "table.csv", "table.tex", "scores.csv", "costs.csv", "report.html", "figures")
+FILES = ("table.md", "table.csv", "table.tex", "scores.csv", "costs.csv", "report.html", "figures", "pictures")
 """What the artifact holds, of these whatever the results folder has."""
 
 
@@ -47,10 +48,12 @@ def _send(folder: Path, name: str, project: str, offline: bool) -> None:
         job_type="summary",
     )
     try:
+        run.summary.update({f"{row.index:02d} {row.name}": row.score.estimate for row in table.rows if row.n_done})
+        if shown := _pictures(folder / "pictures"):
+            run.log(shown)
         columns: list[str | int] = list(map(str, frame))
         rows: list[Any] = frame.astype(object).where(frame.notna(), None).values.tolist()
         run.log({"table": wandb.Table(columns=columns, data=rows, allow_mixed_types=True)})
-        run.summary.update({f"{row.index:02d} {row.name}": row.score.estimate for row in table.rows if row.n_done})
         artifact = wandb.Artifact(f"{name}-results", type="study")
         for path in (folder / file for file in FILES):
             if path.is_dir():
@@ -62,3 +65,15 @@ def _send(folder: Path, name: str, project: str, offline: bool) -> None:
         run.finish(exit_code=1)
         raise
     run.finish(exit_code=0)
+
+
+def _pictures(folder: Path) -> dict[str, list[Any]]:
+    """Return the pictures of a results folder as W&B's images, a panel a row."""
+    import wandb
+
+    shown: dict[str, list[Any]] = {}
+    for entry in read_listing(folder):
+        panel = f"pictures/row {entry['row']:02d}" if isinstance(entry.get("row"), int) else "pictures/more"
+        image = wandb.Image(str(folder / entry["file"]), caption=str(entry.get("caption", "")))
+        shown.setdefault(panel, []).append(image)
+    return shown

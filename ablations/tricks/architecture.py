@@ -6,6 +6,7 @@ from typing import Any
 from ablations.errors import RecipeError
 from ablations.recipe import Recipe, describe
 from ablations.registry import trick
+from ablations.tricks.detection_models import resnet_path
 
 ALL = {"classification", "detection", "retrieval"}
 RESNET = "lit_modules.models.ResNet"
@@ -14,26 +15,28 @@ RESNET = "lit_modules.models.ResNet"
 @trick(tasks=ALL, source="arXiv:1812.01187, section 4.2; facebook/fb.resnet.torch")
 def resnet_b(recipe: Recipe) -> None:
     """Change a ResNet to its variant B: a bottleneck's stride moves from its first 1x1 to its 3x3."""
-    if (block := recipe.get("model.network.block")) != "bottleneck":
+    network = resnet_path(recipe)
+    if (block := recipe.get(f"{network}.block")) != "bottleneck":
         raise RecipeError(
-            f"model.network.block is {block!r}, whose stride is on a 3x3 already. Use 'bottleneck', or drop the trick."
+            f"{network}.block is {block!r}, whose stride is on a 3x3 already. Use 'bottleneck', or drop the trick."
         )
-    recipe.set("model.network.stride_in_3x3", True)
+    recipe.set(f"{network}.stride_in_3x3", True)
 
 
 @trick(tasks=ALL, source="arXiv:1812.01187, section 4.2; arXiv:1512.00567")
 def resnet_c(recipe: Recipe) -> None:
     """Change a ResNet to its variant C: stem of three 3x3, no stride on a 1x1."""
-    if recipe.get("model.network.block") == "bottleneck":
-        recipe.set("model.network.stride_in_3x3", True)
-    recipe.set("model.network.deep_stem", True)
+    network = resnet_path(recipe)
+    if recipe.get(f"{network}.block") == "bottleneck":
+        recipe.set(f"{network}.stride_in_3x3", True)
+    recipe.set(f"{network}.deep_stem", True)
 
 
 @trick(tasks=ALL, source="arXiv:1812.01187, section 4.2")
 def resnet_d(recipe: Recipe) -> None:
     """Change a ResNet to its variant D: stem of three 3x3, no stride on a 1x1, average-pooled shortcuts."""
     resnet_c(recipe)
-    recipe.set("model.network.avg_pool_shortcut", True)
+    recipe.set(f"{resnet_path(recipe)}.avg_pool_shortcut", True)
 
 
 @trick(tasks={"classification"}, source="arXiv:1512.03385, section 4.1; arXiv:1605.07146")

@@ -2,16 +2,23 @@
 
 from typing import Literal
 
+from ablations.errors import RecipeError
 from ablations.recipe import Recipe
 from ablations.registry import trick
+from ablations.tricks.detection import is_detection
 
+V2 = "torchvision.transforms.v2"
 EVERY_TASK = {"classification", "detection", "retrieval"}
 
 
 @trick(tasks=EVERY_TASK, source="arXiv:1409.5185; arXiv:1512.03385, section 4.2")
 def random_crop(recipe: Recipe, padding: int = 4) -> None:
     """Shift each training image by up to `padding` pixels: pad it with zeros and crop it back at random."""
-    recipe.add("data.transforms", "datamodules.BatchRandomCrop", padding=padding)
+    if is_detection(recipe):
+        share = padding / recipe.get("data.input_size")
+        recipe.add("data.transforms", f"{V2}.RandomAffine", degrees=0, translate=[share, share])
+    else:
+        recipe.add("data.transforms", "datamodules.BatchRandomCrop", padding=padding)
 
 
 @trick(tasks=EVERY_TASK, source="arXiv:1409.4842, section 6; arXiv:1812.01187, section 2.1")
@@ -23,7 +30,11 @@ def random_resized_crop(
 ) -> None:
     """Train on random parts of the images, `scale` of the area and `ratio` in shape, resized to `size` or as before."""
     arguments = {"scale": list(scale), "ratio": list(ratio), "size": size}
-    recipe.add("data.transforms", "datamodules.BatchRandomResizedCrop", **arguments)
+    if is_detection(recipe):
+        arguments["size"] = recipe.get("data.input_size") if size is None else size
+        recipe.add("data.transforms", f"{V2}.RandomResizedCrop", **arguments)
+    else:
+        recipe.add("data.transforms", "datamodules.BatchRandomResizedCrop", **arguments)
 
 
 @trick(tasks=EVERY_TASK, source="arXiv:1906.06423")
@@ -35,20 +46,27 @@ def center_crop(recipe: Recipe, size: int) -> None:
 @trick(tasks=EVERY_TASK, source="Krizhevsky et al., 2012, section 4.1")
 def horizontal_flip(recipe: Recipe, p: float = 0.5) -> None:
     """Mirror a training image left to right with probability `p`."""
-    recipe.add("data.transforms", "datamodules.BatchRandomHorizontalFlip", p=p)
+    flip = f"{V2}.RandomHorizontalFlip" if is_detection(recipe) else "datamodules.BatchRandomHorizontalFlip"
+    recipe.add("data.transforms", flip, p=p)
 
 
 @trick(tasks=EVERY_TASK, source="arXiv:1503.07077")
 def vertical_flip(recipe: Recipe, p: float = 0.5) -> None:
     """Mirror a training image top to bottom with probability `p`."""
-    recipe.add("data.transforms", "datamodules.BatchRandomVerticalFlip", p=p)
+    flip = f"{V2}.RandomVerticalFlip" if is_detection(recipe) else "datamodules.BatchRandomVerticalFlip"
+    recipe.add("data.transforms", flip, p=p)
 
 
 @trick(tasks=EVERY_TASK, source="arXiv:1312.5402")
 def brightness_jitter(recipe: Recipe, strength: float = 0.4, bounds: tuple[float, float] | None = None) -> None:
     """Change a training image's brightness by up to `strength`, but not out of `bounds`, by default the data's own."""
     limits = None if bounds is None else list(bounds)
-    recipe.add("data.transforms", "datamodules.BatchBrightnessJitter", strength=strength, bounds=limits)
+    if is_detection(recipe):
+        if bounds is not None:
+            raise RecipeError("brightness_jitter: bounds are for classification and retrieval. Leave them out.")
+        recipe.add("data.transforms", f"{V2}.ColorJitter", brightness=strength)
+    else:
+        recipe.add("data.transforms", "datamodules.BatchBrightnessJitter", strength=strength, bounds=limits)
 
 
 @trick(tasks=EVERY_TASK, source="arXiv:1312.5402; arXiv:1812.01187, section 2.1")
@@ -57,10 +75,13 @@ def color_jitter(
 ) -> None:
     """Change brightness, contrast, saturation and hue of a training image at random, in random order."""
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-    recipe.add("data.transforms", "datamodules.BatchColorJitter", **strengths)
+    jitter = f"{V2}.ColorJitter" if is_detection(recipe) else "datamodules.BatchColorJitter"
+    recipe.add("data.transforms", jitter, **strengths)
 
 
-@trick(tasks=EVERY_TASK, source="Krizhevsky et al., 2012, section 4.1; arXiv:1812.01187, section 2.1")
+@trick(
+    tasks={"classification", "retrieval"}, source="Krizhevsky et al., 2012, section 4.1; arXiv:1812.01187, section 2.1"
+)
 def pca_lighting(recipe: Recipe, sd: float = 0.1, from_data: bool = False) -> None:
     """Shift a training image's colour along the principal colours, ImageNet's or `from_data`, by Normal(0, `sd`)."""
     found_by_fit = {"eigenvalues": None, "eigenvectors": None} if from_data else {}

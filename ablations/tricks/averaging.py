@@ -2,6 +2,7 @@
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
+from ablations.tricks.detection import headline
 
 ALL = {"classification", "detection", "retrieval"}
 WEIGHTS = ("inference.weights",)
@@ -37,10 +38,12 @@ def snapshot_ensemble(recipe: Recipe, cycles: int = 5) -> None:
 
 
 @trick(tasks=ALL, source="Prechelt, 1998, Early Stopping - But When?", revises=WEIGHTS)
-def early_stopping(
-    recipe: Recipe, monitor: str = "val/accuracy", mode: str = "max", patience: int | None = None
-) -> None:
-    """Score the weights of the epoch that was best in validation; the run is shortened only if `patience` is given."""
+def early_stopping(recipe: Recipe, monitor: str | None = None, mode: str = "max", patience: int | None = None) -> None:
+    """Score the weights of the epoch that was best in validation; the run is shortened only if `patience` is given.
+
+    What is best `monitor` says: by default the accuracy, of a detector its mAP.
+    """
+    monitor = headline(recipe) if monitor is None else monitor
     recipe.add("trainer.callbacks", "callbacks.BestWeights", monitor=monitor, mode=mode)
     if patience is not None:
         stop = "lightning.pytorch.callbacks.EarlyStopping"

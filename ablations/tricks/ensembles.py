@@ -34,11 +34,14 @@ def stacking(recipe: Recipe, members: list[str], seeds: int = 1, c: float = 1.0)
     recipe.swap("inference.ensemble", "lit_modules.inference.Stacking", members=_rows(members), seeds=seeds, c=c)
 
 
-@trick(tasks=CLASSIFICATION, source="Snoek et al., 2005, Early versus Late Fusion")
+@trick(tasks=CLASSIFICATION | {"retrieval"}, source="Snoek et al., 2005, Early versus Late Fusion")
 def feature_fusion(
     recipe: Recipe, members: list[str], weights: list[float] | None = None, seeds: int = 1, c: float = 1.0
 ) -> None:
-    """Put the features of this network and of those of the rows `members` side by side, and learn a classifier."""
+    """Put the features of this network and of those of the rows `members` side by side, and learn a classifier.
+
+    In retrieval nothing is learned: the features side by side rank the gallery.
+    """
     recipe.swap(
         "inference.ensemble",
         "lit_modules.inference.FeatureFusion",

@@ -10,23 +10,48 @@ from typing import Any
 from ablations.errors import RecipeError
 from ablations.recipe import Recipe, class_name
 from ablations.registry import trick
+from ablations.tricks.detection import is_detection
+from ablations.tricks.detection_models import DETECTOR
 
 CLASSIFICATION = {"classification"}
+IDENTITIES = {"classification", "retrieval"}
+DETECTION = {"detection"}
 LOSSES = "lit_modules.losses"
 LOSS = ("model.loss",)
+DETECTION_LOSS = f"{DETECTOR}.loss"
 PLAIN = "CrossEntropyLoss"
 """The loss that other losses may replace."""
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1512.00567, section 7; arXiv:1812.01187, section 5.2", revises=LOSS)
-def label_smoothing(recipe: Recipe, epsilon: float = 0.1) -> None:
-    """Take `epsilon` of the target's weight from the label and spread it over all classes."""
-    recipe.set(f"{_find_loss(recipe)}.label_smoothing", epsilon)
+@trick(
+    tasks=IDENTITIES | DETECTION,
+    source="arXiv:1512.00567, section 7; arXiv:1812.01187, section 5.2; arXiv:1902.04103, section 3.2",
+    revises=LOSS,
+)
+def label_smoothing(recipe: Recipe, epsilon: float | None = None) -> None:
+    """Take `epsilon` of the target's weight from the label and spread it over all classes.
+
+    It is 0.1 by default. In detection each class is a decision of its own, and is moved by min(1/K, 1/40) from 0 and 1.
+    """
+    if not is_detection(recipe):
+        recipe.set(f"{_find_loss(recipe)}.label_smoothing", 0.1 if epsilon is None else epsilon)
+    elif epsilon is None:
+        recipe.set(f"{DETECTION_LOSS}.label_smoothing", True)
+    else:
+        raise RecipeError(
+            f"label_smoothing: epsilon is {epsilon}, but in detection it is min(1/K, 1/40) of K classes. Leave it out."
+        )
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1708.02002, section 3.2", revises=LOSS)
+@trick(tasks=CLASSIFICATION | DETECTION, source="arXiv:1708.02002, section 3.2", revises=LOSS)
 def focal_loss(recipe: Recipe, gamma: float = 2.0) -> None:
-    """Weight the loss of a class of probability p by (1 - p)^`gamma`, so that hard samples decide."""
+    """Weight the loss of a class of probability p by (1 - p)^`gamma`, so that hard samples decide.
+
+    In detection it is the objectness that is weighted: most places are empty, and easy.
+    """
+    if is_detection(recipe):
+        recipe.set(f"{DETECTION_LOSS}.focal_gamma", gamma)
+        return
     _replace_loss(recipe, "focal_loss", f"{LOSSES}.FocalLoss", gamma=gamma)
 
 
@@ -39,9 +64,23 @@ def class_weighted_loss(recipe: Recipe, weights: list[float] | None = None) -> N
     )
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1604.03540; arXiv:1705.08826", revises=LOSS)
-def ohem(recipe: Recipe, fraction: float = 0.5) -> None:
-    """Learn from the `fraction` of each batch that has the largest losses."""
+@trick(
+    tasks=CLASSIFICATION | DETECTION,
+    source="arXiv:1604.03540; arXiv:1705.08826; arXiv:1512.02325, section 2.2",
+    revises=LOSS,
+)
+def ohem(recipe: Recipe, fraction: float | None = None, negatives_per_box: float | None = None) -> None:
+    """Learn from the `fraction` of each batch that has the largest losses.
+
+    It is 0.5 by default. In detection all boxes count and, for each of them, the `negatives_per_box` empty places of
+    the batch with the largest losses, 3 by default.
+    """
+    given, other = ("negatives_per_box", fraction) if is_detection(recipe) else ("fraction", negatives_per_box)
+    if other is not None:
+        raise RecipeError(f"ohem: in this task it has the argument {given} alone. Leave out the other.")
+    if is_detection(recipe):
+        recipe.set(f"{DETECTION_LOSS}.negatives_per_box", 3.0 if negatives_per_box is None else negatives_per_box)
+        return
     inner = recipe.get("model.loss")
     arguments = inner.get("init_args") or {}
     if "reduction" not in arguments:
@@ -50,7 +89,7 @@ def ohem(recipe: Recipe, fraction: float = 0.5) -> None:
             f"'reduction'. Leave out one of the two."
         )
     inner = {**inner, "init_args": {**arguments, "reduction": "none"}}
-    recipe.swap("model.loss", f"{LOSSES}.OHEM", loss=inner, fraction=fraction)
+    recipe.swap("model.loss", f"{LOSSES}.OHEM", loss=inner, fraction=0.5 if fraction is None else fraction)
 
 
 @trick(tasks=CLASSIFICATION, source="arXiv:2110.00476, section 3", revises=LOSS)
@@ -95,27 +134,27 @@ def mae_loss(recipe: Recipe) -> None:
     _replace_loss(recipe, "mae_loss", f"{LOSSES}.AbsoluteError")
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1704.06369")
+@trick(tasks=IDENTITIES, source="arXiv:1704.06369")
 def norm_face(recipe: Recipe, scale: float | None = None) -> None:
     """Score by the cosine between features and class weights, scaled by the number of classes."""
     recipe.swap("model.head", f"{LOSSES}.NormFace", scale=scale)
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1801.05599; arXiv:1801.09414")
+@trick(tasks=IDENTITIES, source="arXiv:1801.05599; arXiv:1801.09414")
 def am_softmax(recipe: Recipe, margin: float = 0.35, scale: float | None = None) -> None:
     """Score by the cosine, and in training take a `margin` from that of the label."""
     _refuse_mixed_images(recipe, "am_softmax")
     recipe.swap("model.head", f"{LOSSES}.AMSoftmax", margin=margin, scale=scale)
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1801.07698")
+@trick(tasks=IDENTITIES, source="arXiv:1801.07698")
 def arc_face(recipe: Recipe, margin: float = 0.5, scale: float | None = None) -> None:
     """Score by the cosine, and in training add a `margin` in radians to the angle to the label's weights."""
     _refuse_mixed_images(recipe, "arc_face")
     recipe.swap("model.head", f"{LOSSES}.ArcFace", margin=margin, scale=scale)
 
 
-@trick(tasks=CLASSIFICATION, source="arXiv:1612.02295")
+@trick(tasks=IDENTITIES, source="arXiv:1612.02295")
 def large_margin_softmax(recipe: Recipe, margin: int = 2, easing: float = 5.0) -> None:
     """Count the angle to the label's weights `margin` times in training, with the plain angle mixed in."""
     _refuse_mixed_images(recipe, "large_margin_softmax")

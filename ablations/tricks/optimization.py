@@ -117,16 +117,18 @@ def orthogonal_init(recipe: Recipe, gain: float = 1.0) -> None:
 
 
 def scale_batch_size(recipe: Recipe, factor: float) -> None:
-    """Multiply the batch size by `factor`.
+    """Multiply the batch size by `factor`; where batches are of identities, that is their number.
 
     Raises:
         RecipeError: the product is not a positive whole number.
     """
-    size = recipe.get("data.batch_size")
+    arguments = recipe.get("data").get("init_args") or {}
+    path = "data.identities_per_batch" if "identities_per_batch" in arguments else "data.batch_size"
+    size = recipe.get(path)
     scaled = round(size * factor)
     if scaled < 1 or abs(scaled - size * factor) > 1e-6:
         raise RecipeError(
-            f"data.batch_size is {size}, and {factor:g} times that is {size * factor:g}, not a positive whole number. "
+            f"{path} is {size}, and {factor:g} times that is {size * factor:g}, not a positive whole number. "
             f"Choose a factor that gives one."
         )
-    recipe.set("data.batch_size", scaled)
+    recipe.set(path, scaled)

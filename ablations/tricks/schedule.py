@@ -2,6 +2,7 @@
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
+from ablations.tricks.detection import headline
 from ablations.tricks.optimization import scale_batch_size
 
 ALL = {"classification", "detection", "retrieval"}
@@ -46,18 +47,19 @@ def one_cycle(recipe: Recipe, max_lr_factor: float = 1.0, start_fraction: float 
 
 @trick(tasks=ALL, source="arXiv:1512.03385, section 3.4")
 def reduce_on_plateau(
-    recipe: Recipe, factor: float = 0.1, patience: int = 4, monitor: str = "val/accuracy", mode: str = "max"
+    recipe: Recipe, factor: float = 0.1, patience: int = 4, monitor: str | None = None, mode: str = "max"
 ) -> None:
     """Multiply the learning rate by `factor` when more than `patience` validations in a row bring nothing better.
 
-    Validations count, not epochs: `trainer.check_val_every_n_epoch` says how many epochs lie between two.
+    Validations count, not epochs: `trainer.check_val_every_n_epoch` says how many epochs lie between two. What gets
+    better `monitor` says: by default the accuracy, of a detector its mAP.
     """
     recipe.swap(
         "model.schedule",
         "lit_modules.schedules.ReduceOnPlateau",
         factor=factor,
         patience=patience,
-        monitor=monitor,
+        monitor=headline(recipe) if monitor is None else monitor,
         mode=mode,
     )
 

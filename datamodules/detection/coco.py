@@ -49,6 +49,8 @@ class COCOFolder(DetectionDataModule):
         num_workers: int = 0,
         val_fraction: float = 0.0,
         split_seed: int = 0,
+        mixes: Sequence[nn.Module] = (),
+        mix_off_epochs: int = 0,
     ) -> None:
         super().__init__(
             input_size,
@@ -60,6 +62,8 @@ class COCOFolder(DetectionDataModule):
             num_workers,
             val_fraction,
             split_seed,
+            mixes,
+            mix_off_epochs,
         )
         self.root = data_root(data_dir) / folder
         self.parts = {name: part for name, part in (("train", train), ("val", val), ("test", test)) if part is not None}

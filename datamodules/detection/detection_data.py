@@ -48,6 +48,9 @@ class DetectionDataModule(L.LightningDataModule, ABC):
         num_workers: Processes that make batches; 0 makes them in this one.
         val_fraction: Share of the training images that is held out for validation, if that has none of its own.
         split_seed: Which images these are.
+        mixes: Modules from a batch of float images and targets to the same, such as `DetectionMixUp`; each training
+            batch passes through one of them, picked at random.
+        mix_off_epochs: Number of epochs at the end of training without ``mixes``.
 
     Attributes:
         class_names: The classes, once `setup` has read them.
@@ -69,10 +72,16 @@ class DetectionDataModule(L.LightningDataModule, ABC):
         num_workers: int,
         val_fraction: float,
         split_seed: int,
+        mixes: Sequence[nn.Module] = (),
+        mix_off_epochs: int = 0,
     ) -> None:
         super().__init__()
         bounds = [("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1)]
-        bounds += [("num_workers", num_workers, 0), ("split_seed", split_seed, 0)]
+        bounds += [
+            ("num_workers", num_workers, 0),
+            ("split_seed", split_seed, 0),
+            ("mix_off_epochs", mix_off_epochs, 0),
+        ]
         problems = [f"{name}={value} must be at least {least}" for name, value, least in bounds if value < least]
         if input_size < _COARSEST_STRIDE or input_size % _COARSEST_STRIDE:
             problems.append(f"input_size={input_size} must be a multiple of {_COARSEST_STRIDE}")
@@ -89,6 +98,8 @@ class DetectionDataModule(L.LightningDataModule, ABC):
         self.num_workers = num_workers
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.mixes = list(mixes)
+        self.mix_off_epochs = mix_off_epochs
         self.sets: dict[str, DetectionImages] = {}
         self._seed = torch.initial_seed()  # read here: callbacks may reseed the global generator later
         self._parts: dict[str, AnnotatedImages] | None = None
@@ -119,8 +130,14 @@ class DetectionDataModule(L.LightningDataModule, ABC):
         """Make the data sets, once for all stages.
 
         Raises:
-            ValueError: If there are no validation images, or an image is in two parts.
+            ValueError: If there are no validation images, an image is in two parts, or the end of training is unknown
+                to ``mix_off_epochs``.
         """
+        if stage == "fit" and self.mix_off_epochs and self._last_epoch() is None:
+            raise ValueError(
+                f"mix_off_epochs={self.mix_off_epochs} counts back from the last epoch, but the trainer has no "
+                f"max_epochs. Set max_epochs, or mix_off_epochs to 0."
+            )
         if self.sets:
             return
         self.sets = {
@@ -171,12 +188,25 @@ class DetectionDataModule(L.LightningDataModule, ABC):
         return self._eval_dataloader("test")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Make float images in [0, 1] of uint8 ones."""
+        """Make float images in [0, 1] of uint8 ones; in training mix them."""
         images, targets = batch
         images = images.float() / 255
+        if self.mixes and self._mixes_now():
+            images, targets = self.mixes[int(torch.randint(len(self.mixes), ()))](images, targets)
         if self.trainer is not None:
             images = self.trainer.precision_plugin.convert_input(images)
         return images, targets
+
+    def _mixes_now(self) -> bool:
+        trainer, last = self.trainer, self._last_epoch()
+        if trainer is None or not trainer.training:
+            return False
+        return last is None or trainer.current_epoch < last - self.mix_off_epochs
+
+    def _last_epoch(self) -> int | None:
+        """Return the number of epochs of the training; None if nobody knows it."""
+        epochs = None if self.trainer is None else self.trainer.max_epochs
+        return None if epochs is None or epochs < 0 else epochs
 
     def _read(self) -> dict[str, AnnotatedImages]:
         if self._parts is None:

@@ -53,8 +53,22 @@ class DigitScenes(DetectionDataModule):
         eval_batch_size: int = 64,
         transforms: Sequence[nn.Module] = (),
         num_workers: int = 0,
+        mixes: Sequence[nn.Module] = (),
+        mix_off_epochs: int = 0,
     ) -> None:
-        super().__init__(input_size, False, batch_size, eval_batch_size, transforms, True, num_workers, 0.0, 0)
+        super().__init__(
+            input_size,
+            False,
+            batch_size,
+            eval_batch_size,
+            transforms,
+            True,
+            num_workers,
+            0.0,
+            0,
+            mixes,
+            mix_off_epochs,
+        )
         self.scenes = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
         problems = [f"{name}_scenes={count} must be at least 1" for name, count in self.scenes.items() if count < 1]
         if most_digits < 1:

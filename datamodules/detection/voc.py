@@ -64,6 +64,8 @@ class VOCFolder(DetectionDataModule):
         num_workers: int = 0,
         val_fraction: float = 0.0,
         split_seed: int = 0,
+        mixes: Sequence[nn.Module] = (),
+        mix_off_epochs: int = 0,
     ) -> None:
         super().__init__(
             input_size,
@@ -75,6 +77,8 @@ class VOCFolder(DetectionDataModule):
             num_workers,
             val_fraction,
             split_seed,
+            mixes,
+            mix_off_epochs,
         )
         if coordinates not in ("one_based", "zero_based"):
             raise ValueError(f"VOCFolder: coordinates is {coordinates!r}; it must be 'one_based' or 'zero_based'.")

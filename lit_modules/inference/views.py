@@ -1,11 +1,12 @@
 """Test-time augmentation: the views of an image over which its predictions are averaged.
 
-Views only move pixels; they know nothing of networks or tasks. They hold neither parameters nor buffers, so they work
-on whatever device the images are on.
+Views only move pixels, and boxes back; they know nothing of networks or tasks. They hold neither parameters nor
+buffers, so they work on whatever device the images are on.
 """
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,12 +21,31 @@ class Views(nn.Module):
         """Map images ``(N, C, H, W)`` to a list of views, each ``(N, C, ...)``."""
         raise NotImplementedError
 
+    def restore_boxes(self, boxes: Tensor, view: int, image: tuple[int, int]) -> Tensor:
+        """Bring boxes that were found in a view back to the image; what is not in the image is left to the caller.
+
+        Args:
+            boxes: Left, top, right, bottom in pixels of the view, ``(D, 4)``.
+            view: Which of the views, from 0.
+            image: Height and width of the image.
+
+        Raises:
+            NotImplementedError: If the class has no way back.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot bring boxes back: give it a restore_boxes.")
+
 
 class HorizontalFlipViews(Views):
     """The image and its mirror image."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [images, images.flip(-1)]
+
+    def restore_boxes(self, boxes: Tensor, view: int, image: tuple[int, int]) -> Tensor:
+        if view == 0:
+            return boxes
+        left, top, right, bottom = boxes.unbind(-1)
+        return torch.stack([image[1] - right, top, image[1] - left, bottom], -1)
 
 
 class CornerCropViews(Views):
@@ -53,6 +73,12 @@ class CornerCropViews(Views):
         corners = [padded[..., top : top + height, left : left + width] for top in ends for left in ends]
         return [images, *corners]
 
+    def restore_boxes(self, boxes: Tensor, view: int, image: tuple[int, int]) -> Tensor:
+        if view == 0:
+            return boxes
+        down, right = (1 if place else -1 for place in divmod(view - 1, 2))
+        return boxes + self.padding * boxes.new_tensor([right, down, right, down])
+
 
 class MultiScaleViews(Views):
     """The image, and the image resized to other scales, bilinear and antialiased.
@@ -64,16 +90,18 @@ class MultiScaleViews(Views):
         Inference(views=MultiScaleViews(scales=(0.875, 1.125)))
 
     Args:
-        scales: New length of the sides divided by the old one, one for each view beside the image itself. The result
-            is rounded to whole pixels.
+        scales: New length of the sides divided by the old one, one for each view beside the image itself.
+        divisor: The result is rounded to multiples of so many pixels, such as the stride of a detector.
 
     Raises:
-        ValueError: If there are no scales, or one is not above 0, is 1 or stands there twice; on the first batch, if
-            one leaves no pixel or changes no size.
+        ValueError: If there are no scales, or one is not above 0, is 1 or stands there twice, or the divisor is below
+            1; on the first batch, if one leaves no pixel or changes no size.
     """
 
-    def __init__(self, scales: Sequence[float] = (0.875, 1.125)) -> None:
+    def __init__(self, scales: Sequence[float] = (0.875, 1.125), divisor: int = 1) -> None:
         super().__init__()
+        if divisor < 1:
+            raise ValueError(f"MultiScaleViews: divisor is {divisor}; it must be at least 1 pixel.")
         wrong = [scale for place, scale in enumerate(scales) if not scale > 0 or scale in (1, *scales[:place])]
         if wrong or not scales:
             raise ValueError(
@@ -81,10 +109,11 @@ class MultiScaleViews(Views):
                 f"is the image itself, and none twice{f'; wrong are {wrong}' if wrong else ''}."
             )
         self.scales = tuple(scales)
+        self.divisor = divisor
 
     def forward(self, images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
-        sizes = [(round(scale * height), round(scale * width)) for scale in self.scales]
+        sizes = [self._resized(scale, (height, width)) for scale in self.scales]
         for scale, size in zip(self.scales, sizes, strict=True):
             if min(size) < 1 or size == (height, width):
                 raise ValueError(
@@ -93,5 +122,15 @@ class MultiScaleViews(Views):
                 )
         return [images, *(F.interpolate(images, size, mode="bilinear", antialias=True) for size in sizes)]
 
+    def restore_boxes(self, boxes: Tensor, view: int, image: tuple[int, int]) -> Tensor:
+        if view == 0:
+            return boxes
+        height, width = self._resized(self.scales[view - 1], image)
+        return boxes * boxes.new_tensor([image[1] / width, image[0] / height]).repeat(2)
+
+    def _resized(self, scale: float, image: tuple[int, int]) -> tuple[int, int]:
+        height, width = (round(scale * side / self.divisor) * self.divisor for side in image)
+        return height, width
+
     def extra_repr(self) -> str:
-        return f"scales={self.scales}"
+        return f"scales={self.scales}, divisor={self.divisor}"

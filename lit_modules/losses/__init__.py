@@ -7,6 +7,7 @@ from lit_modules.losses.binary_cross_entropy import BinaryCrossEntropy
 from lit_modules.losses.center import CenterLoss
 from lit_modules.losses.class_weighted import ClassWeightedCrossEntropy
 from lit_modules.losses.f_beta import FBetaLoss
+from lit_modules.losses.feature_loss import FeatureLoss
 from lit_modules.losses.focal import FocalLoss
 from lit_modules.losses.large_margin_softmax import LargeMarginSoftmax
 from lit_modules.losses.lovasz import LovaszHinge, LovaszSoftmax
@@ -25,6 +26,7 @@ __all__ = [
     "CenterLoss",
     "ClassWeightedCrossEntropy",
     "FBetaLoss",
+    "FeatureLoss",
     "FocalLoss",
     "HeadCallable",
     "LargeMarginSoftmax",

@@ -5,10 +5,12 @@ padded tensors: ``boxes`` ``(N, M, 4)`` and ``labels`` ``(N, M)``, -1 where ther
 ``difficult`` and ``crowd`` ``(N, M)``.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
@@ -30,6 +32,10 @@ def unpad_targets(targets: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     kept = targets["labels"] >= 0
     present = [name for name in _OF_BOXES if name in targets]
     return [{name: targets[name][image][own] for name in present} for image, own in enumerate(kept)]
+
+
+def _moved(image: Any, device: torch.device) -> Any:
+    return image.to(device) if isinstance(image, Tensor) else image
 
 
 class VOCAveragePrecision(Metric):
@@ -148,6 +154,19 @@ class COCOAveragePrecision(MeanAveragePrecision):
             for each in unpad_targets(targets)
         ]
         super().update([dict(found) for found in detections], truths)
+
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any | None = None) -> None:
+        """Gather the images of all processes, in the order in which a distributed sampler dealt them.
+
+        torchmetrics gathers image by image, and breaks where one process has an image more than another.
+        """
+        names = [name for name, default in self._defaults.items() if isinstance(default, list)]
+        own = {name: [_moved(image, torch.device("cpu")) for image in getattr(self, name)] for name in names}
+        gathered: list[Any] = [None] * dist.get_world_size(process_group)
+        dist.all_gather_object(gathered, own, process_group)
+        for name in names:
+            rounds = itertools.zip_longest(*(states[name] for states in gathered))
+            setattr(self, name, [_moved(image, self.device) for turn in rounds for image in turn if image is not None])
 
     def compute(self) -> dict[str, Tensor]:
         found = super().compute()

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from lit_modules.models.arguments import find_contradictions, find_wrong_choices, find_wrong_numbers
+from lit_modules.models.branch import Branch
 from lit_modules.models.parts import Activation, Convolution, Norm, Parts, Shortcut
 from lit_modules.models.pooling import POOLINGS
 from lit_modules.models.residual import BLOCKS, ResidualBlock
@@ -68,6 +69,9 @@ class ResNet(nn.Module):
 
     Attributes:
         num_features: Channels of what :meth:`forward_features` returns.
+        num_classes: Number of class scores.
+        num_global_features: Length of the pooled vector.
+        neck: What stands between the pooled vector and the last layer: nothing, unless `add_bnneck` puts a layer there.
 
     Raises:
         ValueError: If an argument is out of range, or arguments exclude each other.
@@ -147,21 +151,39 @@ class ResNet(nn.Module):
 
         self.num_features = channels
         self.pool = POOLINGS[pooling]()
+        self.neck: nn.Module = nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(channels * 2 if pooling == "dual" else channels, num_classes)
+        self.num_classes = num_classes
+        self.num_global_features = channels * 2 if pooling == "dual" else channels
+        self.fc = nn.Linear(self.num_global_features, num_classes)
         _initialise(self, zero_gamma)
+
+    def forward_stages(self, images: Tensor) -> list[Tensor]:
+        """Map images ``(N, in_channels, H, W)`` to the feature map of each stage ``(N, C, H', W')``, finest first."""
+        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
+        maps = []
+        for name in self._stage_names:
+            x = self.get_submodule(name)(x)
+            maps.append(x)
+        return maps
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Map images ``(N, in_channels, H, W)`` to the last stage's feature map ``(N, num_features, H', W')``."""
-        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
-        for name in self._stage_names:
-            x = self.get_submodule(name)(x)
-        return x
+        return self.forward_stages(images)[-1]
+
+    def pool_features(self, maps: Tensor) -> Branch:
+        """Map feature maps of :meth:`forward_features` to the pooled vector before and after the neck, and scores."""
+        before = self.pool(maps).flatten(1)
+        after = self.neck(before)
+        return Branch(before, after, self.fc(self.dropout(after)))
+
+    def embed(self, images: Tensor) -> list[Branch]:
+        """Map images ``(N, in_channels, H, W)`` to what `LitRetriever` trains and compares, one branch."""
+        return [self.pool_features(self.forward_features(images))]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, in_channels, H, W)`` to class scores ``(N, num_classes)``."""
-        features = self.pool(self.forward_features(images)).flatten(1)
-        return self.fc(self.dropout(features))
+        return self.pool_features(self.forward_features(images)).scores
 
 
 def _vary_parts(parts: Parts, layers: Sequence[int], stage: int) -> list[Parts]:

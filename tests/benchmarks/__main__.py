@@ -4,7 +4,18 @@ import logging
 import sys
 import warnings
 
-from tests.benchmarks import averaging, images, retrieval, study, tracking, training
+from tests.benchmarks import (
+    averaging,
+    cluster,
+    detection,
+    images,
+    page,
+    retrieval,
+    retriever,
+    study,
+    tracking,
+    training,
+)
 
 MEASURES = {
     "overhead": training.overhead,
@@ -12,7 +23,9 @@ MEASURES = {
     "augmentation": training.augmentation,
     "plan": study.plan,
     "table": study.table,
+    "scan": study.scan,
     "statistics": study.statistics,
+    "report": page.report,
     "post_training": study.post_training,
     "memory": study.memory,
     "wandb": tracking.wandb,
@@ -21,7 +34,12 @@ MEASURES = {
     "decoding": images.decoding,
     "streaming": images.streaming,
     "resident": images.resident,
+    "detection_losses": detection.detection_losses,
+    "coco_map": detection.coco_map,
     "retrieval": retrieval.ranking,
+    "retriever": retriever.throughput,
+    "ddp": cluster.ddp,
+    "submitting": cluster.submitting,
 }
 
 

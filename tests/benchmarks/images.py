@@ -34,7 +34,7 @@ from tests.benchmarks.report import Figure, median_ratio, seconds
 
 BATCH, STEPS, CLASSES, WORKERS = 128, 8, 10, 2
 SMALL = 50_000
-"""JPEG files of CIFAR-10's training part, by which decoding is timed."""
+"""Generated JPEG files, as many as CIFAR-10 has images for training, by which decoding is timed."""
 
 
 def write_jpegs(root: Path, count: int, height: int, width: int) -> None:

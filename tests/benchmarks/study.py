@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.executors import run_inline
+from ablations.plan import Scoring, Training
 from ablations.planner import load_plan
 from ablations.store import RunFolder, RunStore, write_json
 from ablations.table import read_table
@@ -88,6 +89,24 @@ def table() -> Figure:
 
         command()
         return Figure(f"{ROWS * SEEDS:,} scores into a table, s", seconds(command), 3, at_most=True)
+
+
+def scan() -> Figure:
+    """Time in which a study sees which of its 10,000 trainings the store holds."""
+    with tempfile.TemporaryDirectory() as name:
+        scorings = {"last": Scoring("last", {})}
+        trainings = [
+            Training(f"key{row}", seed, {}, scorings, RunStore(Path(name)).folder(f"key{row}", seed).path)
+            for row in range(ROWS)
+            for seed in range(SEEDS)
+        ]
+        for training in trainings:
+            (training.folder / "scores").mkdir(parents=True)
+            (training.folder / "scores/last.json").write_text(json.dumps({"metrics": {"test/accuracy": 0.5}}))
+            (training.folder / "result.json").write_text(json.dumps({"seconds": 1.0, "parameters": 1}))
+        assert all(training.is_done() for training in trainings)
+        taken = seconds(lambda: [training.is_done() for training in trainings])
+        return Figure(f"a store of {len(trainings):,} trainings scanned, s", taken, 3, at_most=True)
 
 
 def statistics() -> Figure:

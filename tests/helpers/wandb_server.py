@@ -23,6 +23,9 @@ class Received:
         exit_codes: with which it was closed, in order.
         operations: the names of all queries.
         files: uploaded files by their path.
+        artifacts: name and state of each, by its id.
+        views: the variables of the calls that make a workspace.
+        without: the names of queries that it should not know.
     """
 
     address: str = ""
@@ -31,6 +34,9 @@ class Received:
     exit_codes: dict[str, list[int]] = field(default_factory=dict)
     operations: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    without: set[str] = field(default_factory=set)
 
     def history(self, run: str) -> list[dict[str, Any]]:
         """Return the logged lines of a run."""
@@ -99,12 +105,19 @@ class _Handler(BaseHTTPRequestHandler):
         named = re.search(r"(?:query|mutation)\s+(\w+)", call["query"])
         operation, variables = named[1] if named else "", call.get("variables") or {}
         self.received.operations.append(operation)
-        answer = getattr(self, f"_answer_{operation}", None)
+        answer = None if operation in self.received.without else getattr(self, f"_answer_{operation}", None)
         return answer(variables) if answer else {}
 
     def _answer_Viewer(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         teams = {"edges": [{"node": {"id": "entity", "name": "team"}}]}
         return {"viewer": {"id": "user", "entity": "team", "username": "user", "flags": "{}", "teams": teams}}
+
+    def _answer_GetDefaultEntity(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"viewer": {"id": "user", "entity": "team"}}
+
+    def _answer_UpsertView2(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self.received.views.append(variables)
+        return {"upsertView": {"view": {"id": "view", "name": variables["name"]}, "inserted": True}}
 
     def _answer_RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         run = variables["name"]
@@ -145,6 +158,36 @@ class _Handler(BaseHTTPRequestHandler):
         address, run = self.received.address, variables["run"]
         files = [{"name": name, "uploadUrl": f"{address}/upload/{run}/{name}"} for name in variables["files"]]
         return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}
+
+    def _answer_ArtifactType(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"project": {"artifact": None}}  # there is none of that name yet
+
+    def _answer_CreateArtifact(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        wanted = variables["input"]
+        artifact = f"artifact-{len(self.received.artifacts)}"
+        self.received.artifacts[artifact] = {"name": wanted["artifactCollectionName"], "state": "PENDING"}
+        sequence = {"latestArtifact": None}
+        return {"createArtifact": {"artifact": {"id": artifact, "state": "PENDING", "artifactSequence": sequence}}}
+
+    def _answer_CreateArtifactManifest(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        address, artifact = self.received.address, variables["artifactID"]
+        url = f"{address}/upload/{artifact}/manifest"
+        manifest = {"id": f"{artifact}-manifest", "file": {"id": "file", "uploadUrl": url, "uploadHeaders": []}}
+        return {"createArtifactManifest": {"artifactManifest": manifest}}
+
+    def _answer_CreateArtifactFiles(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        edges = []
+        for wanted in variables["input"]["artifactFiles"]:
+            artifact, name = wanted["artifactID"], wanted["name"]
+            node = {"id": name, "name": name, "displayName": name, "storagePath": name, "artifact": {"id": artifact}}
+            node |= {"uploadUrl": f"{self.received.address}/upload/{artifact}/{name}", "uploadHeaders": []}
+            edges.append({"node": {**node, "uploadMultipartUrls": None}})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def _answer_CommitArtifact(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        artifact = variables["artifactID"]
+        self.received.artifacts[artifact]["state"] = "COMMITTED"
+        return {"commitArtifact": {"artifact": {"id": artifact, "digest": ""}}}
 
     def _stream(self, run: str, body: dict[str, Any]) -> None:
         for name, part in (body.get("files") or {}).items():

@@ -16,6 +16,7 @@ from lit_modules.detector import LitDetector
 from lit_modules.detectors import Detector, TorchvisionDetector, YOLODetector
 from lit_modules.metrics import VOCAveragePrecision
 from lit_modules.models import Darknet, YOLODetections, YOLOv3, YOLOv3Loss
+from lit_modules.schedules import ReduceOnPlateau
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -56,9 +57,9 @@ class Scenes(L.LightningDataModule):
     val_dataloader = test_dataloader = predict_dataloader = train_dataloader
 
 
-def make_yolo(**arguments) -> YOLODetector:
+def make_yolo(classes: int = 2, **arguments) -> YOLODetector:
     torch.manual_seed(0)
-    network = YOLOv3(2, Darknet([0, 0, 1, 1, 0], 8), input_size=SIZE, objectness_prior=0.02)
+    network = YOLOv3(classes, Darknet([0, 0, 1, 1, 0], 8), input_size=SIZE, objectness_prior=0.02)
     return YOLODetector(network, YOLOv3Loss(), YOLODetections(**arguments))
 
 
@@ -159,10 +160,19 @@ def test_a_schedule_without_an_end_is_refused():
         make_trainer(max_epochs=-1, limit_val_batches=0).fit(module, datamodule=Scenes())
 
 
-def test_a_schedule_that_waits_for_a_metric_is_refused():
-    module = LitDetector(Scripted(), FROZEN, lambda optimizer, _: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer))
-    with pytest.raises(ValueError, match="the schedule ReduceLROnPlateau waits for a metric"):
-        make_trainer(limit_val_batches=0).fit(module, datamodule=Scenes())
+def test_a_schedule_may_wait_for_the_map():
+    plateau = partial(ReduceOnPlateau, monitor="val/map", patience=1)
+    module = LitDetector(Scripted(), partial(torch.optim.SGD, lr=1.0), plateau)
+    trainer = make_trainer(max_epochs=4)
+    trainer.fit(module, datamodule=Scenes((5, 3)))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
+
+
+def test_a_network_for_another_number_of_classes_is_refused():
+    data = Scenes()
+    data.num_classes = 5
+    with pytest.raises(ValueError, match=r"the network is for 2 classes, but the datamodule has 5\. Set the network's"):
+        make_trainer().fit(LitDetector(make_yolo(), FROZEN), datamodule=data)
 
 
 TORCHVISION = {

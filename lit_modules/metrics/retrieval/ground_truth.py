@@ -1,6 +1,6 @@
 """Which gallery entries are right for a query, and which do not take part in its ranking."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,19 @@ class GroundTruth:
         ):
             if values is not None and values.shape != (count,):
                 raise ValueError(f"{name} has the shape {tuple(values.shape)}, but there are {count} identities.")
+
+    def of_queries(self, queries: Tensor) -> "GroundTruth":
+        """Return the same for some of the queries, ``(q,)``."""
+
+        def take(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[queries]
+
+        return replace(
+            self,
+            query_identities=self.query_identities[queries],
+            query_cameras=take(self.query_cameras),
+            own_places=take(self.own_places),
+        )
 
     def judge(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Judge the gallery for some queries.

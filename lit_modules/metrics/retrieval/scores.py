@@ -50,13 +50,23 @@ def score_ranks(ranks: Tensor, max_rank: int = 10) -> RetrievalScores:
             f"none of {len(ranks)} queries has a right entry in the gallery, so there is nothing to score."
         )
     ranks, counts = ranks[matched].double(), counts[matched]
-    numbers = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
-    precisions = torch.where(ranks > 0, numbers / ranks, 0)  # where a rank is 0, infinity is not taken
     first = ranks[:, 0]
     return RetrievalScores(
         cmc=tuple((first <= k).double().mean().item() for k in range(1, max_rank + 1)),
-        map=(precisions.sum(1) / counts).mean().item(),
+        map=average_precisions(ranks).mean().item(),
         minp=(counts / ranks.max(1).values).mean().item(),
         queries=len(ranks),
         unmatched=int((~matched).sum()),
     )
+
+
+def average_precisions(ranks: Tensor) -> Tensor:
+    """Return the average precision of each query, ``(Q,)`` float64: 0 of one without a right entry.
+
+    Args:
+        ranks: As in `score_ranks`.
+    """
+    ranks = ranks.double()
+    numbers = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
+    precisions = torch.where(ranks > 0, numbers / ranks, 0)  # where a rank is 0, infinity is not taken
+    return precisions.sum(1) / (ranks > 0).sum(1).clamp(min=1)

@@ -13,21 +13,23 @@ class ConvolutionNormActivation(nn.Sequential):
         out_channels: Channels out.
         kernel: Side of the kernel; odd.
         stride: 1 or 2.
+        dilation: Distance in pixels between neighbours in the kernel.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+        padding = kernel // 2 * dilation
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.LeakyReLU(0.1, inplace=True),
         )
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.squeeze = ConvolutionNormActivation(channels, channels // 2, 1)
-        self.expand = ConvolutionNormActivation(channels // 2, channels, 3)
+        self.expand = ConvolutionNormActivation(channels // 2, channels, 3, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.expand(self.squeeze(x))
@@ -45,6 +47,8 @@ class Darknet(nn.Module):
         layers: Residual blocks in each of the five stages.
         width: Channels of the first convolution; the last stage has 32 times as many.
         in_channels: Channels of the images.
+        dilated_last_stage: Keep the resolution in the last stage and dilate its residual blocks by two, so that each
+            sees as far as it did (arXiv:1606.00915, section 3.1; in a detector arXiv:1804.06215). The weights fit both.
 
     Attributes:
         scale_channels: Channels of the feature maps, finest first.
@@ -54,9 +58,13 @@ class Darknet(nn.Module):
         ValueError: If an argument is out of range.
     """
 
-    scale_strides = (8, 16, 32)
-
-    def __init__(self, layers: list[int] = [1, 2, 8, 8, 4], width: int = 32, in_channels: int = 3) -> None:  # noqa: B006
+    def __init__(
+        self,
+        layers: list[int] = [1, 2, 8, 8, 4],  # noqa: B006
+        width: int = 32,
+        in_channels: int = 3,
+        dilated_last_stage: bool = False,
+    ) -> None:
         super().__init__()
         problems = []
         if len(layers) != 5 or min(layers) < 0:
@@ -69,8 +77,12 @@ class Darknet(nn.Module):
         if problems:
             raise ValueError("Darknet: " + " ".join(problems))
         self.stem = ConvolutionNormActivation(in_channels, width, 3)
-        self.stages = nn.ModuleList(_make_stage(width * 2**index, count) for index, count in enumerate(layers))
+        dilated = [False] * 4 + [dilated_last_stage]
+        self.stages = nn.ModuleList(
+            _make_stage(width * 2**index, count, dilated[index]) for index, count in enumerate(layers)
+        )
         self.scale_channels = tuple(width * 2**power for power in (3, 4, 5))
+        self.scale_strides = (8, 16, 16 if dilated_last_stage else 32)
         initialise(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -83,10 +95,11 @@ class Darknet(nn.Module):
         return maps[-3:]
 
 
-def _make_stage(in_channels: int, blocks: int) -> nn.Sequential:
+def _make_stage(in_channels: int, blocks: int, dilated: bool) -> nn.Sequential:
     channels = 2 * in_channels
-    parts: list[Any] = [ConvolutionNormActivation(in_channels, channels, 3, stride=2)]
-    return nn.Sequential(*parts, *(_Residual(channels) for _ in range(blocks)))
+    stride, dilation = (1, 2) if dilated else (2, 1)
+    parts: list[Any] = [ConvolutionNormActivation(in_channels, channels, 3, stride)]
+    return nn.Sequential(*parts, *(_Residual(channels, dilation) for _ in range(blocks)))
 
 
 def initialise(network: nn.Module) -> None:

@@ -66,7 +66,9 @@ class YOLOOutputs(NamedTuple):
     Args:
         raw: x, y, log width, log height, objectness and classes of each slot, before any activation, ``(N, S, 5 + K)``.
         grid: Where the slots are.
+        variances: Of x, y, log width and log height, before the sigmoid, ``(N, S, 4)``; None if the network knows none.
     """
 
     raw: Tensor
     grid: Grid
+    variances: Tensor | None = None

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import lightning as L
 import pytest
@@ -12,11 +13,12 @@ import wandb
 from safetensors.torch import load_file
 
 from ablations.errors import UserError
+from ablations.picture_files import read_listing
 from ablations.plan import Scoring, Training
 from ablations.store import RunFolder
 from ablations.tracking import Tracking, runs
 from ablations.tracking.connection import connect
-from ablations.tracking.runs import TrainingLogger, open_run, run_id
+from ablations.tracking.runs import TrainingLogger, open_run, run_id, send_finished
 from ablations.training import run_and_record, run_training
 from tests.helpers.command_line import environment
 from tests.helpers.distributed import run_distributed
@@ -35,21 +37,11 @@ CLOSED_PORT = "http://127.0.0.1:9"
 
 
 @pytest.fixture(autouse=True)
-def no_account(monkeypatch, tmp_path):
-    """Nothing of whoever runs the tests: no account, no settings, no cwd that fills up."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
+def offline(no_account, monkeypatch, tmp_path):
+    """Runs go to the disk, and the cwd is empty."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    for kind in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "home"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    yield
-    assert wandb.run is None
-    wandb.teardown()
 
 
 def training(folder, seed=0, scorings=LAST, tracking=TRACKING, key="key", **settings):
@@ -192,7 +184,7 @@ def fit_on_two_ranks(folder):
     logger = TrainingLogger(training(folder))
     trainer = make_trainer(strategy="ddp", devices=2, logger=logger)
     trainer.fit(OneWeight())
-    logger.close(0, {})
+    logger.close()
     return trainer.global_rank
 
 
@@ -238,6 +230,39 @@ def test_what_was_written_offline_can_be_sent_later(tmp_path, monkeypatch):
     assert server.latest("key-0", "displayName") == TRACKING.name
     assert [line["epoch"] for line in server.history("key-0") if "train/loss" in line] == [0, 1]
     assert server.exit_codes == {"key-0": [0]}
+
+
+def test_a_training_that_was_done_before_gets_its_run_later_and_once(tmp_path):
+    done = training(tmp_path, tracking=None)
+    run_training(replace(done, with_pictures=True))
+    assert stored_runs(tmp_path) == []
+    tracked = replace(done, tracking=TRACKING)
+    assert send_finished([tracked, training(tmp_path, seed=1)]) == 1  # the other has not been trained
+    assert send_finished([tracked]) == 0
+    (stored,) = stored_runs(tmp_path)
+    column = RunFolder(done.folder).metrics.read_text().splitlines()[0].split(",").index("train/loss")
+    written = [line.split(",") for line in RunFolder(done.folder).metrics.read_text().splitlines()[1:]]
+    losses = [(line["epoch"], line["train/loss"]) for line in stored.history if "train/loss" in line]
+    assert losses == [(epoch, float(cells[column])) for epoch, cells in enumerate(written)]
+    assert all("step" not in line and "trainer/global_step" in line for line in stored.history if "epoch" in line)
+    assert stored.summary["test/accuracy"] == RunFolder(done.folder).score("last")["test/accuracy"]
+    assert stored.exit_code == 0
+    (shown,) = [line for line in stored.history if "train/loss" not in line]
+    captions = [entry["caption"] for entry in read_listing(RunFolder(done.folder).pictures("last"))]
+    assert shown["pictures/last/captions"] == captions
+    assert len(list(done.folder.glob("wandb/offline-run-*/files/media/images/pictures/*.png"))) == len(captions) > 0
+
+
+def test_a_training_with_a_run_gets_no_second_one_and_a_new_score_is_added_to_it(tmp_path):
+    run_training(training(tmp_path))
+    assert send_finished([training(tmp_path)]) == 0
+    again = training(tmp_path, scorings=BOTH)
+    assert send_finished([again]) == 0  # it is not done
+    run_training(again)
+    first, second = stored_runs(tmp_path)
+    assert first.run.run_id == second.run.run_id
+    assert not any("train/loss" in line for line in second.history)
+    assert "scores/last-shifted/test/accuracy" in second.summary
 
 
 def test_without_w_and_b_the_training_goes_on_and_says_so_once(tmp_path, monkeypatch, caplog):

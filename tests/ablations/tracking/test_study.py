@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from ablations.yaml_file import dump_yaml
 from tests.helpers.command_line import environment, run_ablate
-from tests.helpers.recipes import write_study
+from tests.helpers.recipes import digits_recipe, write_study
 from tests.helpers.wandb_files import stored_runs
 
 
@@ -32,12 +33,27 @@ def test_a_study_sends_each_training_and_its_table(offline, study, tmp_path):
     assert sum(name.startswith("scores/ema") and name.endswith("accuracy") for name in shared.summary) == 1
     assert {stored.run.run_group for stored in (*trainings, summary)} == {"small"}
     assert (summary.run.run_id, summary.run.job_type, summary.exit_code) == ("small-summary", "summary", 0)
-    assert summary.artifacts["small-results"] == ["costs.csv", "scores.csv", "table.csv", "table.md"]
+    files = [name for name in summary.artifacts["small-results"] if not name.startswith("pictures/")]
+    assert files == ["costs.csv", "scores.csv", "table.csv", "table.md"]
+    assert "pictures/pictures.json" in summary.artifacts["small-results"]
     path, *_ = tmp_path.glob("results/small/wandb/*/files/media/table/*.json")
     table = json.loads(path.read_text())
     names = table["columns"].index("name")
     assert [line[names] for line in table["data"]] == ["base", "+ cosine_schedule", "+ ema"]
     assert not (tmp_path / "wandb").exists()
+
+
+def test_a_recipe_that_runs_alone_has_its_run(offline, tmp_path):
+    (tmp_path / "mine.yaml").write_text(dump_yaml(digits_recipe()))
+    done = run_ablate(tmp_path, "fit", "mine.yaml", "--seed", 5, "--wandb", "team/project")
+    assert done.returncode == 0, done.stderr
+    (stored,) = stored_runs(tmp_path)
+    assert (stored.run.display_name, stored.run.entity, stored.run.project) == ("mine / seed 5", "team", "project")
+    assert stored.config["seed_everything"] == 5
+    assert stored.exit_code == 0
+    assert f"test/accuracy: {stored.summary['test/accuracy']:.4f}" in done.stdout
+    assert [line["epoch"] for line in stored.history if "train/loss" in line] == [0, 1]
+    assert any("pictures/last/captions" in line for line in stored.history)
 
 
 def test_the_command_line_imports_no_client():

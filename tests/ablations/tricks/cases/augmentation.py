@@ -18,6 +18,11 @@ def added(name: str, class_name: str, *, colored: bool = False, **arguments: Any
     return Case(name, {f"data.transforms.{class_name}": class_name}, arguments, COLORED if colored else {})
 
 
+def moving_boxes(name: str, class_name: str, **arguments: Any) -> Case:
+    """Return the case of a trick that adds a transform of torchvision's, which moves boxes too."""
+    return Case(name, {f"data.transforms.{class_name}": class_name}, arguments, base="digit_scenes")
+
+
 CASES = [
     added("random_crop", "BatchRandomCrop", padding=1),
     added("random_resized_crop", "BatchRandomResizedCrop"),
@@ -35,6 +40,13 @@ CASES = [
     Case("mixup", {"data.mixes.MixUp": "MixUp"}),
     Case("cutmix", {"data.mixes.CutMix": "CutMix"}),
     Case("normalize_input", {"data.normalize": True}),
+    moving_boxes("horizontal_flip", "RandomHorizontalFlip"),
+    moving_boxes("vertical_flip", "RandomVerticalFlip"),
+    moving_boxes("random_crop", "RandomAffine"),
+    moving_boxes("random_resized_crop", "RandomResizedCrop"),
+    moving_boxes("center_crop", "CenterCrop", size=48),
+    moving_boxes("brightness_jitter", "ColorJitter"),
+    moving_boxes("color_jitter", "ColorJitter"),
 ]
 
 OFF = {

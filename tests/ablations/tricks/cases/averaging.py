@@ -15,6 +15,11 @@ CASES = [
         {"cycles": 2},
     ),
     Case("early_stopping", {"trainer.callbacks.BestWeights": "BestWeights", "inference.weights": "best"}),
+    Case(
+        "early_stopping",
+        {"trainer.callbacks.BestWeights": "BestWeights", "inference.weights": "best"},
+        base="digit_scenes",
+    ),
 ]
 
 OFF = {

@@ -35,6 +35,9 @@ CASES = [
     Case("am_softmax", {"model.head": "AMSoftmax"}),
     Case("arc_face", {"model.head": "ArcFace"}),
     Case("large_margin_softmax", {"model.head": "LargeMarginSoftmax"}),
+    Case("label_smoothing", {"model.detector.loss.label_smoothing": True}, base="digit_scenes"),
+    Case("focal_loss", {"model.detector.loss.focal_gamma": 2.0}, base="digit_scenes"),
+    Case("ohem", {"model.detector.loss.negatives_per_box": 3.0}, base="digit_scenes"),
     Case("distillation", {"model.distillation": "Distillation"}, {"teacher": store_teacher()}),
 ]
 

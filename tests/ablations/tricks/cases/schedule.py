@@ -9,6 +9,7 @@ CASES = [
     Case("cosine_restarts", {"model.schedule": "CosineCycles"}, {"cycles": 2}),
     Case("one_cycle", {"model.schedule": "OneCycle"}),
     Case("reduce_on_plateau", {"model.schedule": "ReduceOnPlateau"}),
+    Case("reduce_on_plateau", {"model.schedule": "ReduceOnPlateau"}, base="digit_scenes"),
     Case("exponential_decay", {"model.schedule": "ExponentialDecay"}),
     Case("inverse_time_decay", {"model.schedule": "InverseTimeDecay"}),
     Case("linear_lr_scaling", {"data.batch_size": 50, "model.optimizer.lr": 0.2}, {"factor": 2}),

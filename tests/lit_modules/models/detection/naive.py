@@ -62,12 +62,76 @@ def find_slot(box, grid):
     return best_slot
 
 
-def losses(outputs: YOLOOutputs, targets, ignore_iou, label_smoothing, center, size):
-    raw, grid = outputs
+def overlap(kind, first, second):
+    """IoU of two boxes and its successors, from the definitions of arXiv:1902.09630 and arXiv:1911.08287."""
+    plain = iou(first, second)
+    hull = [min(first[0], second[0]), min(first[1], second[1]), max(first[2], second[2]), max(first[3], second[3])]
+    if kind == "iou":
+        return plain
+    if kind == "giou":
+        union = (area(first) + area(second)) / (1 + plain)
+        return plain - (area(hull) - union) / area(hull)
+    centres = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2) for box in (first, second)]
+    diagonal = (hull[2] - hull[0]) ** 2 + (hull[3] - hull[1]) ** 2
+    distance = plain - math.dist(*centres) ** 2 / diagonal
+    if kind == "diou":
+        return distance
+    angles = [math.atan((box[2] - box[0]) / (box[3] - box[1])) for box in (first, second)]
+    difference = 4 / math.pi**2 * (angles[0] - angles[1]) ** 2
+    return distance - (difference**2 / (1 - plain + difference) if difference else 0)
+
+
+def center_and_size(center, size):
+    def count(values, variances, places, log_sizes, scale, predicted, box):
+        return {
+            "center": scale * sum(CENTERS[center](*pair) for pair in zip(values[:2], places, strict=True)),
+            "size": scale * sum(SIZES[size](*pair) for pair in zip(values[2:], log_sizes, strict=True)),
+        }
+
+    return count
+
+
+def overlap_loss(kind, weight):
+    def count(values, variances, places, log_sizes, scale, predicted, box):
+        return {"overlap": weight * (1 - overlap(kind, predicted, box))}
+
+    return count
+
+
+def gaussian(values, variances, places, log_sizes, scale, predicted, box):
+    def surprise(mean, variance, value):
+        variance = max(variance, 0.01)
+        density = math.exp(-((value - mean) ** 2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
+        return -math.log(density + 1e-9) * scale / 2
+
+    means = [*map(sigmoid, values[:2]), *values[2:]]
+    each = [surprise(*three) for three in zip(means, map(sigmoid, variances), [*places, *log_sizes], strict=True)]
+    return {"center": each[0] + each[1], "size": each[2] + each[3]}
+
+
+def losses(
+    outputs: YOLOOutputs,
+    targets,
+    count_box=None,
+    ignore_iou=0.7,
+    label_smoothing=False,
+    gamma=0.0,
+    alpha=None,
+    negatives_per_box=None,
+):
+    """The parts of the loss, the parts of ``count_box`` among them."""
+    raw, grid, all_variances = outputs
+    count_box = count_box or center_and_size("bce", "l1")
     classes = raw.shape[-1] - 5
     delta = min(1 / classes, 1 / 40) if label_smoothing else 0
     image_area = grid.shapes[0][0] * grid.shapes[0][1] * grid.scale_strides[0] ** 2
-    parts = {"objectness": 0.0, "class": 0.0, "center": 0.0, "size": 0.0}
+    parts, negatives, positives = {"objectness": 0.0, "class": 0.0}, [], 0
+
+    def objectness(value, wanted):
+        right = sigmoid(value) if wanted else 1 - sigmoid(value)
+        share = 1 if alpha is None else alpha if wanted else 1 - alpha
+        return share * (1 - right) ** gamma * -math.log(right)
+
     for image in range(len(raw)):
         truths, crowds, owners = [], [], {}
         for index, label in enumerate(targets["labels"][image].tolist()):
@@ -86,16 +150,23 @@ def losses(outputs: YOLOOutputs, targets, ignore_iou, label_smoothing, center, s
                 overlaps = [iou(decoded[slot], box) for box in truths]
                 overlaps += [share_inside(decoded[slot], box) for box in crowds]
                 if max(overlaps, default=0) <= ignore_iou:
-                    parts["objectness"] += bce(values[4], 0)
+                    negatives.append(objectness(values[4], False))
                 continue
             box, label, weight = owners[slot]
-            parts["objectness"] += weight * bce(values[4], 1)
+            positives += 1
+            parts["objectness"] += weight * objectness(values[4], True)
             for index in range(classes):
                 parts["class"] += weight * bce(values[5 + index], 1 - delta if index == label else delta)
-            scale = 2 - area(box) / image_area
+            places, log_sizes = [], []
             for axis in (0, 1):
                 place = (box[axis] + box[axis + 2]) / 2 / float(grid.strides[slot]) - float(grid.cells[slot, axis])
-                parts["center"] += weight * scale * CENTERS[center](values[axis], min(max(place, 0), 1))
-                wanted = math.log((box[axis + 2] - box[axis]) / float(grid.anchors[slot, axis]))
-                parts["size"] += weight * scale * SIZES[size](values[2 + axis], wanted)
+                places.append(min(max(place, 0), 1))
+                log_sizes.append(math.log((box[axis + 2] - box[axis]) / float(grid.anchors[slot, axis])))
+            variances = None if all_variances is None else all_variances[image, slot].tolist()
+            scale = 2 - area(box) / image_area
+            for name, part in count_box(values[:4], variances, places, log_sizes, scale, decoded[slot], box).items():
+                parts[name] = parts.get(name, 0.0) + weight * part
+    if negatives_per_box is not None:
+        negatives = sorted(negatives, reverse=True)[: math.ceil(negatives_per_box * max(positives, 1))]
+    parts["objectness"] += sum(negatives)
     return {name: part / len(raw) for name, part in parts.items()}

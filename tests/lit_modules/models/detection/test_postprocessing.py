@@ -14,7 +14,7 @@ def make_outputs(images: int = 2, classes: int = 3) -> YOLOOutputs:
 
 
 def naive_detections(outputs: YOLOOutputs, image: int, threshold: float, nms_iou: float):
-    raw, grid = outputs
+    raw, grid, _ = outputs
     boxes = grid.decode(raw[image]).clamp(0, 32)
     scored = []
     for slot in range(raw.shape[1]):
@@ -41,6 +41,33 @@ def test_detections_are_those_of_a_loop():
         torch.testing.assert_close(detections["boxes"], torch.stack([box for _, _, box in expected]))
 
 
+def test_a_score_counts_how_certain_the_box_is():
+    outputs = make_outputs()
+    variances = torch.randn(*outputs.raw.shape[:2], 4, generator=torch.Generator().manual_seed(1))
+    everything = {"score_threshold": 0.0, "nms_iou": 1.0, "candidates": 10_000, "top_k": 10_000}
+    plain, weighted = (YOLODetections(**everything)(each) for each in (outputs, outputs._replace(variances=variances)))
+    certainty = 1 - variances.sigmoid().mean(-1)
+    for image in range(2):
+        raw = outputs.raw[image].sigmoid()
+        expected = (raw[:, 4] * certainty[image])[:, None] * raw[:, 5:]
+        torch.testing.assert_close(weighted[image]["scores"], expected.flatten().sort(descending=True).values)
+        assert len(plain[image]["scores"]) == len(weighted[image]["scores"])
+
+
+def test_boxes_that_are_known_to_be_uncertain_are_false_positives_no_more():
+    """Wrong boxes, of class 1, have more objectness than the right ones, of class 0, and a larger variance."""
+    raw, grid, _ = make_outputs(classes=2)
+    right = torch.arange(raw.shape[1]) % 4 == 0
+    raw = torch.full_like(raw, -9.0)
+    raw[:, :, 4] = torch.where(right, 2.0, 3.0)
+    raw[:, right, 5], raw[:, ~right, 6] = 2.0, 2.0
+    variances = torch.where(right[:, None], -4.0, 1.0).expand(2, -1, 4)
+    best = YOLODetections(nms_iou=1.0, top_k=int(right.sum()))
+    plain, weighted = (best(YOLOOutputs(raw, grid, given))[0]["labels"] for given in (None, variances))
+    assert plain.unique().tolist() == [1]
+    assert weighted.unique().tolist() == [0]
+
+
 def test_top_k_keeps_the_best():
     outputs = make_outputs()
     everything, few = YOLODetections(0.2)(outputs), YOLODetections(0.2, top_k=2)(outputs)
@@ -54,7 +81,7 @@ def test_no_more_candidates_than_said_go_into_the_suppression():
 
 
 def test_an_image_with_nothing_above_the_threshold_has_no_boxes():
-    raw, grid = make_outputs()
+    raw, grid, _ = make_outputs()
     found = YOLODetections()(YOLOOutputs(torch.full_like(raw, -10), grid))
     assert [detections["boxes"].shape for detections in found] == [(0, 4), (0, 4)]
 
