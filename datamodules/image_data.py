@@ -16,7 +16,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from datamodules.images import Batch, channel_statistics
+from datamodules.images import Batch, checked_statistics
 from datamodules.samplers import TrainingSampler, batch_order_seed
 from datamodules.transforms.fitted import FittedTransform
 
@@ -130,7 +130,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
                 for transform in fitted:
                     transform.fit(images)
         if self.normalize and self._statistics is None:
-            self._statistics = self._training_statistics()
+            self._statistics = checked_statistics(self.measured_images())
         if (
             stage == "fit"
             and self.mix_off_epochs
@@ -211,13 +211,6 @@ class ImageDataModule(L.LightningDataModule, ABC):
                 f"{type(self).__name__}: {len(wrong)} {name} label(s) are out of range, the first is "
                 f"{int(targets[wrong[0]])}. Labels must be from 0 to {self.num_classes - 1}."
             )
-
-    def _training_statistics(self) -> tuple[Tensor, Tensor]:
-        mean, sd = channel_statistics(self.measured_images())
-        constant = (sd.flatten() == 0).nonzero().flatten().tolist()
-        if constant:
-            raise ValueError(f"normalize=True, but the training images do not vary in channel(s) {constant}.")
-        return mean, sd
 
     def _training_sampler(
         self, kind: str, images: LabeledImages, batch_size: int, class_balanced: bool, stream: int | None = None

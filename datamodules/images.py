@@ -62,3 +62,16 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     mean = shares @ levels
     variance = (shares * (levels - mean[:, None]) ** 2).sum(1)
     return mean.float().view(-1, 1, 1), variance.sqrt().float().view(-1, 1, 1)
+
+
+def checked_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `channel_statistics` by which images can be normalized.
+
+    Raises:
+        ValueError: If a channel does not vary.
+    """
+    mean, sd = channel_statistics(images)
+    constant = (sd.flatten() == 0).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"normalize=True, but the training images do not vary in channel(s) {constant}.")
+    return mean, sd

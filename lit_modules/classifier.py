@@ -5,7 +5,6 @@ is another network, loss, optimizer, schedule, callback or inference.
 """
 
 import contextlib
-import math
 from typing import Any
 
 import lightning as L
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from lit_modules.distillation import Distillation
-from lit_modules.divergence import DivergedError
 from lit_modules.inference import Inference
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.initialization import Initialization
@@ -28,11 +26,12 @@ from lit_modules.optimizer_setup import ScheduleCallable, set_up_schedule
 from lit_modules.outputs import Outputs, SoftmaxOutputs
 from lit_modules.parameter_groups import ParameterGroups
 from lit_modules.pictures import TaskPicture
+from lit_modules.training_loss import LogsTrainingLoss
 
 Batch = tuple[Tensor, Tensor]
 
 
-class LitClassifier(L.LightningModule):
+class LitClassifier(LogsTrainingLoss):
     """Trains and scores a network that assigns one of K classes, or several of K labels, to each image.
 
     A batch is a pair of images ``(N, C, H, W)`` and targets, which are labels ``(N,)`` or, for mixed images, class
@@ -125,7 +124,6 @@ class LitClassifier(L.LightningModule):
         self._test_outputs: list[Batch] = []
         self._expected_classes: int | None = None
 
-        self.train_loss = SampleMean()
         metrics = SingleLabelMetrics() if metrics is None else metrics
         self.val_loss, self.val_metrics = SampleMean(), metrics.clone(prefix="val/")
         self.test_loss, self.test_metrics = SampleMean(), metrics.clone(prefix="test/")
@@ -159,9 +157,6 @@ class LitClassifier(L.LightningModule):
             if isinstance(part, LearnsFrequencies):
                 part.learn_frequencies(self._find_training_targets(part))
 
-    def on_train_epoch_start(self) -> None:
-        self.train_loss.reset()
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         with contextlib.ExitStack() as margins:
@@ -171,27 +166,7 @@ class LitClassifier(L.LightningModule):
         loss = self.loss(scores, targets)
         if self.distillation is not None:
             loss = loss + self.distillation(images, scores)
-        self.train_loss.update(loss.detach() * len(images), len(images))
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        if not self.train_loss.update_called:
-            return  # resumed at the very end of an epoch, from a checkpoint without the epoch's loss
-        loss = self.train_loss.compute().item()
-        if not math.isfinite(loss):
-            raise DivergedError(self.current_epoch, loss)
-        self.log("train/loss", self.train_loss)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epoch's loss so far, so that a training resumed within the epoch logs the mean of all of it."""
-        # Under DDP each rank resumes from rank 0's share. Syncing here would hang where only one rank saves.
-        if self.train_loss.update_called:
-            checkpoint["train_loss"] = {"total": self.train_loss.total, "count": int(self.train_loss.count)}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "train_loss" in checkpoint:
-            self.train_loss.reset()
-            self.train_loss.update(**checkpoint["train_loss"])
+        return self.count_loss(loss, len(images))
 
     def on_validation_epoch_start(self) -> None:
         self.val_loss.reset()  # Lightning resets metrics only after a validation that reached its end

@@ -3,34 +3,33 @@
 It holds no trick; a trick is another detector, loss, optimizer, schedule, callback or transform.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchvision.ops import clip_boxes_to_image
 
 from lit_modules.box_pictures import detection_pictures
 from lit_modules.detectors import Detector, DetectorEnsemble, Targets
-from lit_modules.divergence import DivergedError
 from lit_modules.inference import BoxMerging, FusedBoxes, Inference
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.inference.merging import Found
 from lit_modules.initialization import Initialization
-from lit_modules.metrics import COCOAveragePrecision, SampleMean
+from lit_modules.metrics import COCOAveragePrecision
 from lit_modules.optimizer_setup import ScheduleCallable, set_up_schedule
 from lit_modules.padding import pad_boxes
 from lit_modules.parameter_groups import ParameterGroups
 from lit_modules.pictures import TaskPicture
+from lit_modules.training_loss import LogsTrainingLoss
 
 Batch = tuple[Tensor, Targets]
 
 
-class LitDetector(L.LightningModule):
+class LitDetector(LogsTrainingLoss):
     """Trains and scores a network that finds the boxes of objects, and their classes.
 
     A batch is images ``(N, 3, H, W)`` and padded targets, as `Detector` has them. Logs ``train/loss``, the mean over an
@@ -92,7 +91,6 @@ class LitDetector(L.LightningModule):
         self.predictions: dict[str, Tensor] = {}
         self._found: list[Found] = []
         metric = COCOAveragePrecision() if metric is None else metric
-        self.train_loss, self.train_parts = SampleMean(), nn.ModuleDict()
         self.val_metric, self.test_metric = metric.clone(), metric.clone()
 
     def setup(self, stage: str) -> None:
@@ -111,42 +109,11 @@ class LitDetector(L.LightningModule):
         """Find the boxes of images ``(N, 3, H, W)``."""
         return self.detector(self._arrange(images))
 
-    def on_train_epoch_start(self) -> None:
-        for mean in self._train_losses().values():
-            mean.reset()
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
         parts: dict[str, Tensor] = self.detector(self._arrange(images), targets)
         loss = torch.stack([*parts.values()]).sum()
-        self.train_loss.update(loss.detach() * len(images), len(images))
-        for name, part in parts.items():
-            self._mean_of(name).update(part.detach() * len(images), len(images))
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        if not self.train_loss.update_called:
-            return  # resumed at the very end of an epoch
-        loss = self.train_loss.compute().item()
-        if not math.isfinite(loss):
-            raise DivergedError(self.current_epoch, loss)
-        self.log_dict(
-            {f"train/loss_{name}" if name else "train/loss": mean for name, mean in self._train_losses().items()}
-        )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epoch's losses so far, so that a training resumed within the epoch logs the means of all of it."""
-        # Under DDP each rank resumes from rank 0's share. Syncing here would hang where only one rank saves.
-        if self.train_loss.update_called:
-            checkpoint["train_losses"] = {
-                name: {"total": mean.total, "count": int(mean.count)} for name, mean in self._train_losses().items()
-            }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name, sums in checkpoint.get("train_losses", {}).items():
-            mean = self._mean_of(name) if name else self.train_loss
-            mean.reset()
-            mean.update(**sums)
+        return self.count_loss(loss, len(images), parts)
 
     def on_validation_epoch_start(self) -> None:
         self.val_metric.reset()  # Lightning resets nothing after a validation that broke off
@@ -186,17 +153,6 @@ class LitDetector(L.LightningModule):
     def pictures(self, datamodule: L.LightningDataModule, most: int) -> list[TaskPicture]:
         """Show detections beside the truth for the first test images; see `ShowsPictures`."""
         return detection_pictures(self.predictions, datamodule, most)
-
-    def _mean_of(self, part: str) -> SampleMean:
-        """Return the mean over the epoch of a part of the loss; which there are, the first batch says."""
-        if part not in self.train_parts:
-            self.train_parts[part] = SampleMean().to(self.device)
-        return self._train_losses()[part]
-
-    def _train_losses(self) -> dict[str, SampleMean]:
-        """Return the means over the epoch: of the whole loss, under an empty name, and of its parts."""
-        parts = {name: part for name, part in self.train_parts.items() if isinstance(part, SampleMean)}
-        return {"": self.train_loss, **parts}
 
     @property
     def _merging(self) -> BoxMerging:

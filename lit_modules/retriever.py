@@ -4,7 +4,6 @@ It holds no trick; a trick is another network, neck, head, loss, optimizer, sche
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -15,19 +14,18 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_modules.divergence import DivergedError
 from lit_modules.inference import Inference, Ranking
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.initialization import Initialization
 from lit_modules.losses import CenterLoss, FeatureLoss, HeadCallable, replace_last_layer
 from lit_modules.losses.margin_head import find_heads
-from lit_modules.metrics import SampleMean
 from lit_modules.models import EmbeddingEnsemble, ResNet, add_bnneck
 from lit_modules.models.branch import Branch, concatenate
 from lit_modules.optimizer_setup import ScheduleCallable, set_up_schedule
 from lit_modules.parameter_groups import ParameterGroups
 from lit_modules.pictures import TaskPicture
 from lit_modules.ranking_pictures import ranking_pictures
+from lit_modules.training_loss import LogsTrainingLoss
 
 BranchesCallable = Callable[[ResNet, Callable[[int, int], nn.Linear]], nn.Module]
 Batch = tuple[Tensor, Tensor]
@@ -37,7 +35,7 @@ RANKS = (1, 5, 10)
 """The ranks k of which Recall@k, which re-identification calls rank-k, is logged."""
 
 
-class LitRetriever(L.LightningModule):
+class LitRetriever(LogsTrainingLoss):
     """Trains a network to tell identities apart, and scores how its features rank a gallery of others.
 
     A training batch is images ``(N, C, H, W)`` and labels ``(N,)``. One of evaluation has targets ``(N, 3)``: identity,
@@ -129,7 +127,6 @@ class LitRetriever(L.LightningModule):
         self._evaluated: Collected = []
         self._expected_classes: int | None = None
         self._center_optimizer: Optimizer | None = None
-        self.train_loss = SampleMean()
 
     def setup(self, stage: str) -> None:
         self._expected_classes = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
@@ -149,9 +146,6 @@ class LitRetriever(L.LightningModule):
         """Map images ``(N, C, H, W)`` to features ``(N, D)`` in float32, those that ``inference`` asks for."""
         return concatenate(self._embed(images), self.inference.feature or "after").float()
 
-    def on_train_epoch_start(self) -> None:
-        self.train_loss.reset()
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         with contextlib.ExitStack() as margins:
@@ -161,8 +155,7 @@ class LitRetriever(L.LightningModule):
         if self._expected_classes is not None:
             self._check_number_of_classes(branches[0].scores.shape[-1])
         loss = self._add_losses(branches, labels)
-        self.train_loss.update(loss.detach() * len(images), len(images))
-        return loss
+        return self.count_loss(loss, len(images))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Move the centres, by the gradient of the center loss without its weight."""
@@ -176,24 +169,6 @@ class LitRetriever(L.LightningModule):
             gradient.mul_(gradient.isfinite().all()).nan_to_num_(0.0, 0.0, 0.0)
         self._center_optimizer.step()
         self._center_optimizer.zero_grad()
-
-    def on_train_epoch_end(self) -> None:
-        if not self.train_loss.update_called:
-            return  # resumed at the very end of an epoch, from a checkpoint without the epoch's loss
-        loss = self.train_loss.compute().item()
-        if not math.isfinite(loss):
-            raise DivergedError(self.current_epoch, loss)
-        self.log("train/loss", self.train_loss)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the epoch's loss so far, so that a training resumed within the epoch logs the mean of all of it."""
-        if self.train_loss.update_called:
-            checkpoint["train_loss"] = {"total": self.train_loss.total, "count": int(self.train_loss.count)}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "train_loss" in checkpoint:
-            self.train_loss.reset()
-            self.train_loss.update(**checkpoint["train_loss"])
 
     def on_validation_epoch_start(self) -> None:
         self._evaluated = []

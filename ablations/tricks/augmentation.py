@@ -5,7 +5,7 @@ from typing import Literal
 from ablations.errors import RecipeError
 from ablations.recipe import Recipe
 from ablations.registry import trick
-from ablations.tricks.detection import is_detection
+from ablations.tricks.tasks import is_detection
 
 V2 = "torchvision.transforms.v2"
 EVERY_TASK = {"classification", "detection", "retrieval"}

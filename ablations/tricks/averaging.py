@@ -2,7 +2,7 @@
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
-from ablations.tricks.detection import headline
+from ablations.tricks.tasks import headline
 
 ALL = {"classification", "detection", "retrieval"}
 WEIGHTS = ("inference.weights",)
@@ -41,7 +41,7 @@ def snapshot_ensemble(recipe: Recipe, cycles: int = 5) -> None:
 def early_stopping(recipe: Recipe, monitor: str | None = None, mode: str = "max", patience: int | None = None) -> None:
     """Score the weights of the epoch that was best in validation; the run is shortened only if `patience` is given.
 
-    What is best `monitor` says: by default the accuracy, of a detector its mAP.
+    What is best `monitor` says: by default the accuracy, of detection and retrieval the mAP.
     """
     monitor = headline(recipe) if monitor is None else monitor
     recipe.add("trainer.callbacks", "callbacks.BestWeights", monitor=monitor, mode=mode)

@@ -7,16 +7,6 @@ V2 = "torchvision.transforms.v2"
 GREY = 127
 
 
-def is_detection(recipe: Recipe) -> bool:
-    """Return whether a recipe trains a detector."""
-    return "detector" in (recipe.get("model").get("init_args") or {})
-
-
-def headline(recipe: Recipe) -> str:
-    """Return what a validation is judged by."""
-    return "val/map" if is_detection(recipe) else "val/accuracy"
-
-
 @trick(tasks={"detection"}, source="arXiv:1512.02325, section 2.2; arXiv:1902.04103, section 3.2")
 def random_expand(recipe: Recipe, p: float = 0.5, largest: float = 4.0) -> None:
     """Put a training image anywhere on a grey canvas of up to `largest` times its sides, with probability `p`."""

@@ -9,7 +9,7 @@ from typing import Any
 from ablations.errors import RecipeError
 from ablations.recipe import Recipe, class_name, component, describe, is_component
 from ablations.registry import trick
-from ablations.tricks.detection import is_detection
+from ablations.tricks.tasks import is_detection
 
 DETECTION = {"detection"}
 DETECTOR = "model.detector"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from ablations.errors import RecipeError
 from ablations.recipe import Recipe, class_name, is_component
 from ablations.registry import trick
-from ablations.tricks.detection import is_detection
 from ablations.tricks.detection_models import DETECTOR, network_prefix
+from ablations.tricks.tasks import is_detection
 
 ALL = {"classification", "detection", "retrieval"}
 DARKNET_STAGES = 5

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
-from ablations.tricks.detection import is_detection
+from ablations.tricks.tasks import is_detection
 
 ALL = {"classification", "detection", "retrieval"}
 STRIDE = 32

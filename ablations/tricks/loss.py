@@ -10,8 +10,8 @@ from typing import Any
 from ablations.errors import RecipeError
 from ablations.recipe import Recipe, class_name
 from ablations.registry import trick
-from ablations.tricks.detection import is_detection
 from ablations.tricks.detection_models import DETECTOR
+from ablations.tricks.tasks import is_detection
 
 CLASSIFICATION = {"classification"}
 IDENTITIES = {"classification", "retrieval"}

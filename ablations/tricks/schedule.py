@@ -2,8 +2,8 @@
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
-from ablations.tricks.detection import headline
 from ablations.tricks.optimization import scale_batch_size
+from ablations.tricks.tasks import headline
 
 ALL = {"classification", "detection", "retrieval"}
 
@@ -52,7 +52,7 @@ def reduce_on_plateau(
     """Multiply the learning rate by `factor` when more than `patience` validations in a row bring nothing better.
 
     Validations count, not epochs: `trainer.check_val_every_n_epoch` says how many epochs lie between two. What gets
-    better `monitor` says: by default the accuracy, of a detector its mAP.
+    better `monitor` says: by default the accuracy, of detection and retrieval the mAP.
     """
     recipe.swap(
         "model.schedule",

@@ -51,6 +51,7 @@ class COCOFolder(DetectionDataModule):
         split_seed: int = 0,
         mixes: Sequence[nn.Module] = (),
         mix_off_epochs: int = 0,
+        normalize: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -64,6 +65,7 @@ class COCOFolder(DetectionDataModule):
             split_seed,
             mixes,
             mix_off_epochs,
+            normalize,
         )
         self.root = data_root(data_dir) / folder
         self.parts = {name: part for name, part in (("train", train), ("val", val), ("test", test)) if part is not None}

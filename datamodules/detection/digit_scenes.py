@@ -55,6 +55,7 @@ class DigitScenes(DetectionDataModule):
         num_workers: int = 0,
         mixes: Sequence[nn.Module] = (),
         mix_off_epochs: int = 0,
+        normalize: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -68,6 +69,7 @@ class DigitScenes(DetectionDataModule):
             0,
             mixes,
             mix_off_epochs,
+            normalize,
         )
         self.scenes = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
         problems = [f"{name}_scenes={count} must be at least 1" for name, count in self.scenes.items() if count < 1]

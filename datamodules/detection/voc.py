@@ -66,6 +66,7 @@ class VOCFolder(DetectionDataModule):
         split_seed: int = 0,
         mixes: Sequence[nn.Module] = (),
         mix_off_epochs: int = 0,
+        normalize: bool = False,
     ) -> None:
         super().__init__(
             input_size,
@@ -79,6 +80,7 @@ class VOCFolder(DetectionDataModule):
             split_seed,
             mixes,
             mix_off_epochs,
+            normalize,
         )
         if coordinates not in ("one_based", "zero_based"):
             raise ValueError(f"VOCFolder: coordinates is {coordinates!r}; it must be 'one_based' or 'zero_based'.")

@@ -136,7 +136,7 @@ def test_a_failed_member_fails_the_ensemble_with_its_reason(tmp_path, monkeypatc
     plan = plan_of(tmp_path, seeds=1, tricks=["label_smoothing", VOTING])
     store = RunStore(tmp_path / "runs")
 
-    def fail(training, threads):
+    def fail(training, threads, wait):
         if training.key == plan.rows[1].key:
             RunFolder(training.folder).write_status("failed", "out of memory")
             raise SystemExit(1)

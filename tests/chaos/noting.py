@@ -1,4 +1,4 @@
-"""Notes every fit of every worker; loaded into the server that they are forked from.
+"""Notes every fit of a worker, once `note_fits` is loaded into the server that workers are forked from.
 
 A line a fit is added to a file as it starts and as it ends: what is trained, by which process, and what should not be
 so. Checkpoints are written after every epoch.
@@ -19,7 +19,7 @@ NOTES = "TRICKSTACK_TEST_NOTES"
 _fit = trainings._fit
 
 
-def _noted_fit(training: Training, *arguments: Any) -> Any:
+def noted_fit(training: Training, *arguments: Any) -> Any:
     path = Path(os.environ[NOTES])
     name = f"{training.key}/{training.seed}"
     wrong = ""
@@ -46,6 +46,3 @@ def _note(path: Path, line: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, f"{line}\n".encode())
     os.close(handle)
-
-
-trainings._fit = _noted_fit

@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     notes = tmp_path_factory.mktemp("notes") / "notes.txt"
     forkserver._forkserver._stop()  # one that another test has started knows nothing of notes
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "PRELOAD", [*workers.PRELOAD, "tests.chaos.noting"])
+        patch.setattr(workers, "PRELOAD", [*workers.PRELOAD, "tests.chaos.note_fits"])
         workers.start_server()
         yield notes
     forkserver._forkserver._stop()

@@ -73,7 +73,7 @@ def task_of(training):
 
 
 def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_local_one(slurm, tmp_path, capsys):
-    epochs = {"trainer.max_epochs": 40}
+    epochs = {"trainer.max_epochs": 80}
     _, alone = make_plan(tmp_path / "local", **epochs)
     _, trainings = make_plan(tmp_path / "cluster", **epochs)
     arguments = [str(tmp_path / "cluster" / "study.yaml"), "--results", str(tmp_path / "cluster" / "results")]

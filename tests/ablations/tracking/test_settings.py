@@ -112,7 +112,7 @@ def test_a_wrong_project_in_a_study_is_one_of_its_problems(tmp_path, wandb, mess
 
 
 def test_that_w_and_b_does_not_answer_is_said_once_for_all_trainings(capsys, monkeypatch):
-    monkeypatch.setattr(commands.err, "file", None)
+    monkeypatch.setattr(commands.err, "_file", None)
     assert goes_offline("connection refused")
     assert capsys.readouterr().err.startswith("W&B cannot be reached (connection refused). The trainings go on;")
     assert not goes_offline("")

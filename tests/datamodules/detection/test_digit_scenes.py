@@ -103,6 +103,14 @@ def test_a_trainer_gets_float_images_and_every_test_image_once():
     torch.testing.assert_close(images, data.sets["test"].source.images / 255)
 
 
+def test_normalized_training_images_have_mean_0_and_deviation_1():
+    data = make(normalize=True)
+    everything = data.sets["train"].__getitems__(range(12))
+    images, _ = data.on_after_batch_transfer(everything, 0)
+    assert images.mean((0, 2, 3)).tolist() == pytest.approx([0.0] * 3, abs=1e-4)
+    assert images.var((0, 2, 3), correction=0).tolist() == pytest.approx([1.0] * 3, abs=1e-3)
+
+
 def test_sizes_of_boxes_are_in_pixels_of_the_input():
     data = make()
     boxes = data.sets["train"].source.boxes

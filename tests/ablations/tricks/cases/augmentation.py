@@ -40,6 +40,7 @@ CASES = [
     Case("mixup", {"data.mixes.MixUp": "MixUp"}),
     Case("cutmix", {"data.mixes.CutMix": "CutMix"}),
     Case("normalize_input", {"data.normalize": True}),
+    Case("normalize_input", {"data.normalize": True}, base="digit_scenes"),
     moving_boxes("horizontal_flip", "RandomHorizontalFlip"),
     moving_boxes("vertical_flip", "RandomVerticalFlip"),
     moving_boxes("random_crop", "RandomAffine"),
