@@ -1,5 +1,6 @@
 """A study that is killed at any moment and run again ends with the scores of one that never was."""
 
+import contextlib
 import json
 import os
 import random
@@ -76,10 +77,11 @@ def kill_in_mid_training(folder, study):
     killed = 0
     while not killed and study.poll() is None:
         for pid in running_pids(folder):
-            os.kill(pid, signal.SIGSTOP)
-            under_way = pid in running_pids(folder)
-            os.kill(pid, signal.SIGKILL if under_way else signal.SIGCONT)
-            killed += under_way
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGSTOP)
+                under_way = pid in running_pids(folder)
+                os.kill(pid, signal.SIGKILL if under_way else signal.SIGCONT)
+                killed += under_way
     return killed
 
 

@@ -3,6 +3,7 @@
 The studies are the command's own code, in processes that share one server of workers, so that each starts at once.
 """
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -74,6 +75,12 @@ def _run(study: Path, results: Path, notes: Path, said: Path) -> None:
     sys.exit(cli.main(["run", str(study), "--jobs", "2", "--results", str(results)]))
 
 
+def send(sign: signal.Signals, pid: int) -> None:
+    """Send a signal to a process that may have ended just now."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, sign)
+
+
 def finish(*processes: ForkProcess) -> list[int | None]:
     for process in processes:
         process.join(PATIENCE)
@@ -125,15 +132,18 @@ class Chaos:
         self.done = now
 
     def end_studies(self, sign: signal.Signals) -> Callable[[list[ForkProcess]], None]:
-        return lambda processes: [os.kill(process.pid or 0, sign) for process in processes] and None
+        def end(processes: list[ForkProcess]) -> None:
+            for process in processes:
+                send(sign, process.pid or 0)
+
+        return end
 
     def end_workers(self, sign: signal.Signals) -> Callable[[list[ForkProcess]], None]:
         """End the trainings under way; the studies go on for a while."""
 
         def end(processes: list[ForkProcess]) -> None:
             for pid in noting.under_way(self.notes):
-                if Path(f"/proc/{pid}/exe").exists():
-                    os.kill(pid, sign)
+                send(sign, pid)
             before = len(finished(self.results))
             wait_until(lambda: len(finished(self.results)) > before, processes)
 
