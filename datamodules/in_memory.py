@@ -12,11 +12,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from datamodules.image_data import ImageDataModule
 from datamodules.images import InMemoryImages
+from datamodules.loaders import whole_batch
 from datamodules.splits import first_share
-
-
-def _whole_batch(batch: Any) -> Any:
-    return batch
 
 
 def _images_alone(batch: Any) -> Any:
@@ -93,7 +90,7 @@ class InMemoryDataModule(ImageDataModule):
             images,
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=_whole_batch if labeled else _images_alone,
+            collate_fn=whole_batch if labeled else _images_alone,
             drop_last=drop_last,
             pin_memory=self._on_cuda(),
             generator=torch.Generator(),  # else every pass over a loader draws from the global generator

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from datamodules.decoding import decode_image, fit_image, quiet_torchvision
+from datamodules.decoding import decode_image, fit_image
 from datamodules.folder_source import FolderSource, Size
 from datamodules.folders import ImageFiles, data_root
 from datamodules.image_cache import ImageCache
+from datamodules.loaders import make_decoding_loader
 from datamodules.pk_sampler import FewImages
 from datamodules.retrieval import UNKNOWN_CAMERA, RetrievalDataModule, RetrievalEntries
 
@@ -123,14 +124,6 @@ class IdentitySource(FolderSource):
     def _check_unchanged(self) -> None:
         if self.find().stamp() != self.found.stamp():
             raise ValueError(f"the images of {self.root} changed while they were read. Start again when they rest.")
-
-
-def _whole_batch(batch: Any) -> Any:
-    return batch
-
-
-def _prepare_worker(worker: int) -> None:
-    quiet_torchvision()
 
 
 class RetrievalFiles(RetrievalDataModule):
@@ -295,19 +288,7 @@ class RetrievalFiles(RetrievalDataModule):
     ) -> DataLoader[Any]:
         if self.in_memory:
             return super().make_loader(images, batch_size, sampler, drop_last, labeled)
-        quiet_torchvision()
-        return DataLoader(
-            images,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=_whole_batch,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=_prepare_worker,
-            pin_memory=self._on_cuda(),
-            generator=torch.Generator(),  # else every pass over a loader draws from the global generator
-        )
+        return make_decoding_loader(images, batch_size, sampler, drop_last, self.num_workers, self._on_cuda())
 
     def _split_identities(self, identities: Tensor) -> tuple[Tensor, Tensor]:
         """Return those for training and those for validation."""

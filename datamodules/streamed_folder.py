@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
-from datamodules.decoding import decode_image, fit_to_square, in_threads, quiet_torchvision
+from datamodules.decoding import decode_image, fit_to_square, in_threads
 from datamodules.folder_source import FolderSource
 from datamodules.folders import ImageFiles, data_root
 from datamodules.image_data import ImageDataModule
 from datamodules.image_folder import FolderParts
+from datamodules.loaders import make_decoding_loader
 from datamodules.samplers import Draw, TrainingSampler
 from datamodules.splits import first_share
 
@@ -75,10 +76,6 @@ def _stack(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 def _stack_images(items: list[tuple[Tensor, int]]) -> Tensor:
     return _stack(items)[0]
-
-
-def _prepare_worker(worker: int) -> None:
-    quiet_torchvision()
 
 
 class StreamedImageFolder(ImageDataModule):
@@ -221,19 +218,15 @@ class StreamedImageFolder(ImageDataModule):
     def make_loader(
         self, images: Any, batch_size: int, sampler: DistributedSampler, drop_last: bool, labeled: bool = True
     ) -> DataLoader[Any]:
-        quiet_torchvision()
-        return DataLoader(
+        return make_decoding_loader(
             images,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=_stack if labeled else _stack_images,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
+            batch_size,
+            sampler,
+            drop_last,
+            self.num_workers,
+            self._on_cuda(),
+            _stack if labeled else _stack_images,
             prefetch_factor=4 if self.num_workers else None,
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=_prepare_worker,
-            pin_memory=self._on_cuda(),
-            generator=torch.Generator(),  # else every pass over a loader draws from the global generator
         )
 
     def _images(self, files: ImageFiles, indices: Tensor) -> StreamedImages:

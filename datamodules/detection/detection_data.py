@@ -5,7 +5,6 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
 import torch
@@ -14,22 +13,14 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from datamodules.decoding import quiet_torchvision
 from datamodules.detection.annotations import AnnotatedImages
 from datamodules.detection.detection_images import Batch, DetectionImages
 from datamodules.images import checked_statistics
+from datamodules.loaders import make_decoding_loader
 from datamodules.samplers import TrainingSampler, batch_order_seed
 
 _COARSEST_STRIDE = 32
 _MOST_MEASURED = 1000
-
-
-def _whole_batch(batch: Any) -> Any:
-    return batch
-
-
-def _prepare_worker(worker: int) -> None:
-    quiet_torchvision()
 
 
 class DetectionDataModule(L.LightningDataModule, ABC):
@@ -251,21 +242,10 @@ class DetectionDataModule(L.LightningDataModule, ABC):
     def _make_loader(
         self, images: DetectionImages, batch_size: int, sampler: DistributedSampler, drop_last: bool
     ) -> DataLoader[Batch]:
-        quiet_torchvision()
         # Lightning advises to add workers, which is for the user to decide.
         warnings.filterwarnings("ignore", r"The '\w+' does not have many workers", category=PossibleUserWarning)
-        return DataLoader(
-            images,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=_whole_batch,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=_prepare_worker,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            generator=torch.Generator(),  # else every pass over a loader draws from the global generator
-        )
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return make_decoding_loader(images, batch_size, sampler, drop_last, self.num_workers, on_gpu)
 
     def _world(self) -> tuple[int, int]:
         """Number of processes, and the rank of this one."""
