@@ -3,9 +3,10 @@
 The processes are started by whoever runs the training: the local executor, Slurm, torchrun. None starts others itself.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.errors import UserError
 
@@ -55,6 +56,13 @@ def process_problems(trainer: dict[str, Any]) -> list[str]:
             f"started beforehand, and each holds the whole module."
         )
     return problems
+
+
+def end_process(training: "Training", code: int) -> NoReturn:
+    """End this process of a training at once, in order if it is the only one."""
+    if training.processes.count > 1:
+        os._exit(code)  # an orderly end waits for the others, which wait for this one's gradients
+    raise SystemExit(code)
 
 
 def check_machine(trainings: Iterable["Training"], executor: str, gpus: int) -> None:

@@ -37,7 +37,7 @@ from ablations.store import RunFolder, write_text
 from ablations.stored_training import weights_behind
 from ablations.tracking.runs import TrainingLogger, track, with_own_loggers
 from ablations.yaml_file import dump_yaml
-from callbacks import CostMonitor, EpochCheckpoint, MetricHistory, ReseedEachEpoch, StoredWeights
+from callbacks import CostMonitor, EpochCheckpoint, KeepSignalHandlers, MetricHistory, ReseedEachEpoch, StoredWeights
 from lit_modules import DivergedError
 
 log = logging.getLogger(__name__)
@@ -210,6 +210,7 @@ def _fit(
     arguments["callbacks"] = [
         *(arguments.get("callbacks") or []),
         ReseedEachEpoch(training.seed),
+        KeepSignalHandlers(),
         costs,
         MetricHistory(folder.metrics),
         EpochCheckpoint(folder.checkpoint, training.checkpoint_seconds),

@@ -7,6 +7,7 @@ from callbacks.ema import EMA
 from callbacks.epoch_checkpoint import EpochCheckpoint
 from callbacks.equal_average import EqualAverage
 from callbacks.freeze_backbone import FreezeBackbone
+from callbacks.keep_signal_handlers import KeepSignalHandlers
 from callbacks.linear_warmup import LinearWarmup
 from callbacks.lr_finder import LRFinder, LRSearch, suggest_lr
 from callbacks.mean_teacher import MeanTeacher
@@ -29,6 +30,7 @@ __all__ = [
     "EpochCheckpoint",
     "EqualAverage",
     "FreezeBackbone",
+    "KeepSignalHandlers",
     "LRFinder",
     "LRSearch",
     "LinearWarmup",

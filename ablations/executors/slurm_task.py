@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from types import FrameType
+from typing import NoReturn
 
 from submitit.helpers import DelayedSubmission
 
 from ablations.environment import library_versions, version_differences
 from ablations.executors.slurm_submissions import note_path, read_note
 from ablations.plan import Training
+from ablations.processes import end_process
 from ablations.store import RunFolder, write_json
 
 
@@ -45,7 +46,7 @@ class TrainingTask:
         if differences := version_differences(self.versions, library_versions()):
             _refuse(folder, f"{_node()} has {differences} as where the study was submitted. Install the same there.")
         signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGUSR2))  # submitit hears SIGUSR2 and requeues
-        signal.signal(signal.SIGTERM, lambda number, frame: _stop(folder, number, frame))
+        signal.signal(signal.SIGTERM, lambda number, _: _stop(training, number))
         from ablations.training import run_and_record  # torch and Lightning
 
         run_and_record(training, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
@@ -83,11 +84,11 @@ def _refuse(folder: RunFolder, reason: str) -> None:
     raise SystemExit(1)
 
 
-def _stop(folder: RunFolder, number: int, frame: FrameType | None) -> None:
+def _stop(training: Training, number: int) -> NoReturn:
     """End at once: the last checkpoint is whole, and Slurm starts the task again if it is to go on."""
     if int(os.environ["SLURM_PROCID"]) == 0:
-        folder.write_status("interrupted", f"stopped by {signal.Signals(number).name}")
-    raise SystemExit(128 + number)
+        RunFolder(training.folder).write_status("interrupted", f"stopped by {signal.Signals(number).name}")
+    end_process(training, 128 + number)
 
 
 def _print_to(folder: RunFolder) -> None:

@@ -1,13 +1,16 @@
 """The processes of one training on this machine: one a device, started together, and ended together if one fails."""
 
+import contextlib
 import signal
 import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NoReturn
 
 from ablations import workers
 from ablations.leases import BUSY
 from ablations.plan import Training
+from ablations.processes import end_process
 from ablations.store import RunFolder
 
 
@@ -97,6 +100,14 @@ def _exit_code(process: BaseProcess) -> int:
 
 
 def _run(training: Training, threads: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: _stop(training))
     from ablations.training import run_and_record  # in the worker alone: this process stays without torch
 
     run_and_record(training, threads, wait=False)
+
+
+def _stop(training: Training) -> NoReturn:
+    """End at once: Lightning would go on to the end of its batch and leave with exit code 0, as if all were done."""
+    with contextlib.suppress(OSError):  # a full disk
+        RunFolder(training.folder).write_status("failed", "stopped by SIGTERM")
+    end_process(training, 128 + signal.SIGTERM)

@@ -5,7 +5,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-from tests.helpers.command_line import run_ablate
+from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import write_study
 
 

@@ -6,23 +6,15 @@ import os
 import random
 import select
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.command_line import environment, hear_ctrl_c, run_ablate
+from tests.helpers.command_server import command_server, run_ablate
 from tests.helpers.recipes import write_study
 
 TRICKS = ["cosine_schedule", "label_smoothing", {"tta_crops": {"padding": 1}}]
 TRAININGS = 9
-
-
-def start_ablate(folder, *arguments):
-    command = [sys.executable, "-m", "ablations.cli", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment(), preexec_fn=hear_ctrl_c, **pipes)  # noqa: PLW1509
 
 
 def read_until(stream, finished):
@@ -59,10 +51,10 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_scores(undist
     moments = random.Random(20)
     kept = {}
     for _ in range(3):
-        process = start_ablate(tmp_path, "run", study, "--jobs", 2)
-        if read_until(process.stderr, moments.randint(1, 2)):
-            os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process = command_server().start(tmp_path, "run", study, "--jobs", 2)
+        if read_until(process.err, moments.randint(1, 2)):
+            process.send(signal.SIGKILL)
+        process.finish()
         assert kept.items() <= results(tmp_path).items()  # what was finished stays as it was
         kept = results(tmp_path)
     done = run_ablate(tmp_path, "run", study, "--jobs", 2)
@@ -75,7 +67,7 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_scores(undist
 def kill_in_mid_training(folder, study):
     """Kill trainings while they are under way for certain (they are halted first) and return how many."""
     killed = 0
-    while not killed and study.poll() is None:
+    while not killed and study.returncode is None:
         for pid in running_pids(folder):
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(pid, signal.SIGSTOP)
@@ -87,10 +79,10 @@ def kill_in_mid_training(folder, study):
 
 def test_a_training_that_is_killed_is_recorded_and_only_it_is_done_again(undisturbed, tmp_path):
     study = write_study(tmp_path, tricks=TRICKS, seeds=3)
-    process = start_ablate(tmp_path, "run", study, "--jobs", 2)
-    assert read_until(process.stderr, 1)
+    process = command_server().start(tmp_path, "run", study, "--jobs", 2)
+    assert read_until(process.err, 1)
     killed = kill_in_mid_training(tmp_path, process)
-    process.communicate()
+    process.finish()
     failed = [path for path in (tmp_path / "results/runs").rglob("status.json") if "SIGKILL" in path.read_text()]
     assert len(failed) == killed > 0
     assert process.returncode == 1
@@ -103,10 +95,10 @@ def test_a_training_that_is_killed_is_recorded_and_only_it_is_done_again(undistu
 
 def test_ctrl_c_stops_the_study_and_its_trainings_and_keeps_what_is_finished(undisturbed, tmp_path):
     study = write_study(tmp_path, tricks=TRICKS, seeds=3)
-    process = start_ablate(tmp_path, "run", study, "--jobs", 2)
-    assert read_until(process.stderr, 2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    process = command_server().start(tmp_path, "run", study, "--jobs", 2)
+    assert read_until(process.err, 2)
+    process.send(signal.SIGINT)
+    err = process.finish().stderr
     assert process.returncode == 130
     assert "Everything that was finished is kept" in " ".join(err.split())
     assert "Traceback" not in err
@@ -119,14 +111,14 @@ def test_ctrl_c_stops_the_study_and_its_trainings_and_keeps_what_is_finished(und
 
 def test_trainings_end_when_the_study_is_killed(tmp_path):
     study = write_study(tmp_path, tricks=TRICKS, set={"trainer.max_epochs": 100000})
-    process = start_ablate(tmp_path, "run", study, "--jobs", 1)
+    process = command_server().start(tmp_path, "run", study, "--jobs", 1)
     status = None
-    while status is None and process.poll() is None:
+    while status is None and process.returncode is None:
         status = next(iter((tmp_path / "results/runs").rglob("status.json")), None)
     assert status is not None
     training = os.pidfd_open(json.loads(status.read_text())["pid"])
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.send(signal.SIGKILL)
+    process.finish()
     ended, _, _ = select.select([training], [], [], 60)
     os.close(training)
     assert ended, "the training outlived its study"

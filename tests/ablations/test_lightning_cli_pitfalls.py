@@ -15,7 +15,7 @@ from ablations.store import RunFolder, RunStore
 from ablations.training import InterruptedTrainingError, run_training
 from ablations.yaml_file import dump_yaml
 from tests.ablations.tricks.case import edited, train
-from tests.helpers.command_line import run_ablate
+from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import digits_recipe
 
 

@@ -11,7 +11,7 @@ from ablations.recipe import Recipe
 from ablations.results import write_study as write_results
 from ablations.store import RunStore
 from ablations.yaml_file import dump_yaml, read_mapping
-from tests.helpers.command_line import run_ablate
+from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import write_study
 
 SETTINGS = {"trainer.max_epochs": 10, "trainer.check_val_every_n_epoch": 10, "model.network.width": 4}

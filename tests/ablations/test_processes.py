@@ -1,21 +1,31 @@
 """Trainings that take several processes: equal to one process with the joined batch, and clear when they cannot be."""
 
+import os
+import signal
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ablations import workers
 from ablations.environment import version_differences
 from ablations.errors import RecipeError, UserError
 from ablations.executors import Finished, default_jobs, run_local
 from ablations.plan import Scoring, Training
+from ablations.planner import load_plan
 from ablations.process_group import Ranks, joined, started_as
 from ablations.processes import Processes, check_machine, process_problems, processes_of
 from ablations.recipe import Recipe
-from ablations.store import RunFolder
+from ablations.results import gather
+from ablations.results import write_study as write_results
+from ablations.store import RunFolder, RunStore
 from tests.ablations.tricks.case import base_recipe
+from tests.helpers.recipes import QUICK, write_study
 
 ON_TWO = {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.sync_batchnorm": True}
 SHORT = {"trainer.max_epochs": 2, "trainer.check_val_every_n_epoch": 1}
@@ -79,6 +89,77 @@ def test_two_processes_train_as_one_with_the_joined_batch(base, tmp_path):
     assert curves[0].dtype.names == curves[1].dtype.names and len(curves[1]) == 2  # written by one process
     for name in curves[0].dtype.names:
         np.testing.assert_allclose(curves[1][name], curves[0][name], rtol=1e-2, atol=2e-3, err_msg=name)
+
+
+def test_rows_with_averages_snapshots_and_a_search_score_the_same_on_two_processes(tmp_path):
+    """The search runs alone either way; what callbacks keep must not depend on how many processes feed them."""
+    tricks = ["ema", {"swa": {"start_fraction": 0.5}}, "early_stopping", {"snapshot_ensemble": {"cycles": 2}}]
+    settings = {**QUICK, "trainer.max_epochs": 4, "trainer.check_val_every_n_epoch": 1, "model.optimizer.lr": 0.02}
+    scores = []
+    for name, processes in (("one", {"data.batch_size": 50}), ("two", {"data.batch_size": 25, **ON_TWO})):
+        folder = tmp_path / name
+        folder.mkdir()
+        study = write_study(folder, tricks=tricks, seeds=1, mode="one-at-a-time", set={**settings, **processes})
+        plan, store = load_plan(study), RunStore(folder / "runs")
+        assert set(run(*plan.trainings(store))) == {""}
+        write_results(folder / "small", plan, store, {})
+        gather(folder / "small", store)
+        scores.append(pd.read_csv(folder / "small" / "scores.csv"))
+    assert list(scores[0]["status"]) == list(scores[1]["status"]) == ["done"] * 5
+    metrics = list(scores[0].select_dtypes("float").columns)
+    assert {"test/accuracy", "test/loss"} <= set(metrics)
+    np.testing.assert_allclose(scores[1][metrics], scores[0][metrics], rtol=1e-2, atol=5e-3)
+
+
+@pytest.mark.parametrize(("sign", "ranks"), [(signal.SIGTERM, (0, 1)), (signal.SIGTERM, (1,)), (signal.SIGKILL, (1,))])
+def test_processes_that_were_ended_in_mid_training_go_on_together(tmp_path, monkeypatch, sign, ranks, undisturbed_pair):
+    processes = []
+
+    def start(*arguments, **settings):
+        processes.append(workers_start(*arguments, **settings))
+        return processes[-1]
+
+    workers_start = workers.start
+    monkeypatch.setattr(workers, "start", start)
+    training = replace(make_training(tmp_path, pair_recipe()), checkpoint_seconds=0.0)
+    folder = RunFolder(training.folder)
+
+    def end() -> None:
+        while not folder.checkpoint.exists():
+            if ended.wait(0.01):
+                return
+        for process in processes:
+            os.kill(process.pid, signal.SIGSTOP)  # so that none ends before
+        for rank in ranks:
+            os.kill(processes[rank].pid, sign)
+        for process in processes:
+            os.kill(process.pid, signal.SIGCONT)
+
+    ended, harm = threading.Event(), threading.Thread(target=end)
+    harm.start()
+    (reason,) = run(training)
+    ended.set()
+    harm.join()
+    assert sign.name in reason
+    assert [process.exitcode is None for process in processes] == [False, False]
+    assert run(training) == [""]
+    assert "going on from" in folder.log.read_text()
+    assert folder.score("last") == undisturbed_pair.score("last")
+    expected = load_file(undisturbed_pair.weights("last"))
+    assert all(torch.equal(value, expected[name]) for name, value in load_file(folder.weights("last")).items())
+
+
+def pair_recipe():
+    return make_recipe(
+        "digits", {**SHORT, **TASKS["digits"][0], "trainer.max_epochs": 12, **ON_TWO, "data.batch_size": 25}
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pair(tmp_path_factory):
+    training = make_training(tmp_path_factory.mktemp("undisturbed"), pair_recipe())
+    assert run(training) == [""]
+    return RunFolder(training.folder)
 
 
 def test_the_reason_of_the_process_that_failed_is_kept(tmp_path):

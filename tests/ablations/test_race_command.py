@@ -3,7 +3,7 @@
 import csv
 import json
 
-from tests.helpers.command_line import run_ablate
+from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import write_study
 
 

@@ -4,24 +4,22 @@ The studies are the command's own code, in processes that share one server of wo
 """
 
 import contextlib
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
-from multiprocessing.context import ForkProcess
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from ablations import cli, workers
+from ablations import workers
 from tests.chaos import noting
+from tests.helpers.command_server import Command, CommandServer
 from tests.helpers.recipes import write_study
 
 TRAININGS = 21
@@ -31,15 +29,9 @@ PATIENCE = 300.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A server whose workers note their fits; its studies' notes are in the file."""
-    notes = tmp_path_factory.mktemp("notes") / "notes.txt"
-    forkserver._forkserver._stop()  # one that another test has started knows nothing of notes
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "PRELOAD", [*workers.PRELOAD, "tests.chaos.note_fits"])
-        workers.start_server()
-        yield notes
-    forkserver._forkserver._stop()
+def server() -> CommandServer:
+    """A server whose workers note their fits."""
+    return CommandServer("tests.chaos.note_fits")
 
 
 @pytest.fixture
@@ -54,25 +46,33 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def start(study: Path, results: Path, notes: Path, said: Path) -> ForkProcess:
-    """Start `ablate run` in a process of its own; what it says goes to a file."""
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(study, results, notes, said))
-    process.start()
-    return process
+class Studies:
+    """Starts studies in a folder.
+
+    Args:
+        server: from which they are forked.
+        folder: with the study file.
+        notes: where their workers note their fits.
+        said: where they write what they say.
+    """
+
+    def __init__(self, server: CommandServer, folder: Path, notes: Path, said: Path) -> None:
+        self.server, self.notes, self.said = server, notes, said
+        self.study = write_study(folder, seeds=7)
+
+    def start(self, results: Path) -> Command:
+        arguments = ("run", self.study, "--jobs", "2", "--results", results)
+        return self.server.start(results.parent, *arguments, prepare=partial(_note_fits, self.notes, self.said))
 
 
-def _run(study: Path, results: Path, notes: Path, said: Path) -> None:
-    forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None  # the test's own server runs
-    os.environ[noting.NOTES] = str(notes)
+def _note_fits(notes: Path, said: Path) -> None:
     with said.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = (open(handle, "w", closefd=False) for handle in (1, 2))  # noqa: SIM115
     start_worker = workers.start
     workers.start = lambda *given, environment, **rest: start_worker(
         *given, environment={**environment, noting.NOTES: str(notes)}, **rest
     )
-    sys.exit(cli.main(["run", str(study), "--jobs", "2", "--results", str(results)]))
 
 
 def send(sign: signal.Signals, pid: int) -> None:
@@ -81,10 +81,10 @@ def send(sign: signal.Signals, pid: int) -> None:
         os.kill(pid, sign)
 
 
-def finish(*processes: ForkProcess) -> list[int | None]:
+def finish(*processes: Command) -> list[int | None]:
     for process in processes:
-        process.join(PATIENCE)
-    return [process.exitcode for process in processes]
+        process.process.join(PATIENCE)
+    return [process.returncode for process in processes]
 
 
 def finished(results: Path) -> dict[str, int]:
@@ -93,10 +93,10 @@ def finished(results: Path) -> dict[str, int]:
     return {str(path.parent.relative_to(store)): path.stat().st_mtime_ns for path in store.glob("*/*/result.json")}
 
 
-def wait_until(condition: Callable[[], object], processes: list[ForkProcess]) -> None:
+def wait_until(condition: Callable[[], object], processes: list[Command], at_most: float = PATIENCE) -> None:
     """Wait until something is so, or all studies have ended."""
-    until = time.monotonic() + PATIENCE
-    while not condition() and any(process.is_alive() for process in processes) and time.monotonic() < until:
+    until = time.monotonic() + at_most
+    while not condition() and any(process.returncode is None for process in processes) and time.monotonic() < until:
         time.sleep(0.01)
 
 
@@ -110,38 +110,37 @@ def wait_for_workers(notes: Path) -> None:
 class Chaos:
     """Does harm to a study that runs in two processes."""
 
-    def __init__(self, folder: Path, notes: Path, said: Path) -> None:
-        self.folder, self.notes, self.said = folder, notes, said
-        self.results = folder / "results"
+    def __init__(self, studies: Studies, folder: Path) -> None:
+        self.studies, self.notes, self.said = studies, studies.notes, studies.said
+        self.folder, self.results = folder, folder / "results"
         self.moments = random.Random(8)
-        self.study = write_study(folder, seeds=7)
         self.done: dict[str, int] = {}
 
-    def disturb(self, harm: Callable[[list[ForkProcess]], None], more: int = 2) -> None:
+    def disturb(self, harm: Callable[[list[Command]], None], more: int = 2) -> None:
         """Run the study in two processes until some more trainings are finished, do harm, and end both."""
-        processes = [start(self.study, self.results, self.notes, self.said) for _ in range(2)]
+        processes = [self.studies.start(self.results) for _ in range(2)]
         wanted = len(self.done) + self.moments.randint(1, more)
         wait_until(lambda: len(finished(self.results)) >= wanted and noting.under_way(self.notes), processes)
         harm(processes)
         for process in processes:
-            process.kill()
+            send(signal.SIGKILL, process.pid)
         finish(*processes)
         wait_for_workers(self.notes)
         now = finished(self.results)
         assert self.done.items() <= now.items(), "a finished training was lost, or done again"
         self.done = now
 
-    def end_studies(self, sign: signal.Signals) -> Callable[[list[ForkProcess]], None]:
-        def end(processes: list[ForkProcess]) -> None:
+    def end_studies(self, sign: signal.Signals) -> Callable[[list[Command]], None]:
+        def end(processes: list[Command]) -> None:
             for process in processes:
-                send(sign, process.pid or 0)
+                send(sign, process.pid)
 
         return end
 
-    def end_workers(self, sign: signal.Signals) -> Callable[[list[ForkProcess]], None]:
+    def end_workers(self, sign: signal.Signals) -> Callable[[list[Command]], None]:
         """End the trainings under way; the studies go on for a while."""
 
-        def end(processes: list[ForkProcess]) -> None:
+        def end(processes: list[Command]) -> None:
             for pid in noting.under_way(self.notes):
                 send(sign, pid)
             before = len(finished(self.results))
@@ -149,7 +148,7 @@ class Chaos:
 
         return end
 
-    def fill_disk(self, processes: list[ForkProcess]) -> None:
+    def fill_disk(self, processes: list[Command]) -> None:
         """Leave no space until trainings fail of it."""
         if not os.path.ismount(self.folder):
             return
@@ -167,20 +166,29 @@ class Chaos:
             os.truncate(path, path.stat().st_size // 2)
         return len(cut)
 
+    def jump_clocks(self, processes: list[Command]) -> None:
+        """Give all leases the times of clocks that went days back and ahead; the studies go on for a while."""
+        before = len(finished(self.results))
+        for _ in range(10):
+            for lease in self.results.glob("runs/*/*/lease-*"):
+                with contextlib.suppress(FileNotFoundError):  # a newer one has just taken its place
+                    os.utime(lease, (0, time.time() + self.moments.uniform(-1e6, 1e6)))
+            wait_until(lambda: len(finished(self.results)) > before, processes, at_most=0.2)
+        wait_until(lambda: len(finished(self.results)) > before, processes)
+
     def move_store(self) -> None:
         self.results = self.results.rename(self.folder / "moved")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(server: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def undisturbed(server: CommandServer, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Scores of a study that nothing happens to, run by two processes at the same time."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    notes, said = folder / "notes.txt", folder / "said.txt"
-    study = write_study(folder, seeds=7)
-    processes = [start(study, folder / "results", notes, said) for _ in range(2)]
-    codes = finish(*processes)
+    studies = Studies(server, folder, folder / "notes.txt", folder / "said.txt")
+    codes = finish(*(studies.start(folder / "results") for _ in range(2)))
     scores = (folder / "results" / "small" / "scores.csv").read_bytes()
-    return SimpleNamespace(codes=codes, notes=notes, said=said, scores=scores, done=finished(folder / "results"))
+    done = finished(folder / "results")
+    return SimpleNamespace(codes=codes, notes=studies.notes, said=studies.said, scores=scores, done=done)
 
 
 def test_two_studies_on_one_store_share_the_trainings(undisturbed: SimpleNamespace) -> None:
@@ -192,20 +200,22 @@ def test_two_studies_on_one_store_share_the_trainings(undisturbed: SimpleNamespa
 
 
 def test_a_disturbed_study_ends_with_the_same_scores_and_does_nothing_twice(
-    undisturbed: SimpleNamespace, disk: Path, tmp_path: Path
+    server: CommandServer, undisturbed: SimpleNamespace, disk: Path, tmp_path: Path
 ) -> None:
     notes, said = tmp_path / "notes.txt", tmp_path / "said.txt"
-    chaos = Chaos(disk, notes, said)
+    studies = Studies(server, tmp_path, notes, said)
+    chaos = Chaos(studies, disk)
     chaos.disturb(chaos.end_studies(signal.SIGKILL))
     chaos.cut_checkpoints()
     chaos.disturb(chaos.end_workers(signal.SIGKILL))
     chaos.move_store()
     chaos.disturb(chaos.fill_disk)
     chaos.disturb(chaos.end_workers(signal.SIGTERM))
+    chaos.disturb(chaos.jump_clocks)
     chaos.disturb(chaos.end_studies(signal.SIGTERM))
     assert 0 < len(chaos.done) < TRAININGS
 
-    (code,) = finish(start(chaos.study, chaos.results, notes, said))
+    (code,) = finish(studies.start(chaos.results))
     assert code == 0, said.read_text()
     assert chaos.done.items() <= finished(chaos.results).items()
     assert (chaos.results / "small" / "scores.csv").read_bytes() == undisturbed.scores

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -70,3 +72,35 @@ def lose_node(folder: Path, node: str, training: Training) -> None:
 
 def start_node(folder: Path, node: str) -> None:
     subprocess.run([SCRIPTS / "start_node.sh", folder, node], check=True)
+
+
+def end_time(task: str, training: Training) -> None:
+    """Let the time limit of a task come near, and wait until Slurm has told its training, which is halted.
+
+    Slurm looks at time limits twice a minute; it warns of one that is less than a minute away and ends what is beyond.
+    """
+    shown = subprocess.run(["scontrol", "show", "job", task], check=True, capture_output=True, text=True).stdout
+    (hours, minutes, seconds), *_ = re.findall(r"RunTime=(\d+):(\d+):(\d+)", shown)
+    status = Path(f"/proc/{RunFolder(training.folder).status()['pid']}/status")
+    _limit(task, int(hours) * 60 + int(minutes) + (2 if int(seconds) > 20 else 1))
+    while not _is_pending(status.read_text(), signal.SIGUSR2):
+        time.sleep(0.1)
+    _limit(task, 10)
+
+
+def _limit(task: str, minutes: int) -> None:
+    subprocess.run(["scontrol", "update", f"JobId={task}", f"TimeLimit={minutes}"], check=True)
+
+
+def _is_pending(status: str, sign: signal.Signals) -> bool:
+    (pending,) = re.findall(r"^ShdPnd:\s*(\w+)$", status, flags=re.M)
+    return bool(int(pending, 16) >> (sign - 1) & 1)
+
+
+def recover(folder: Path) -> None:
+    """Take all tasks out of the queue, and start nodes that died."""
+    subprocess.run(["scancel", "--user", "root"], check=False, capture_output=True)
+    for node in ("node1", "node2"):
+        pid = int((folder / f"{node}.pid").read_text())
+        if not Path(f"/proc/{pid}/exe").exists():
+            start_node(folder, node)

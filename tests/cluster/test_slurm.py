@@ -1,7 +1,10 @@
 """Trainings as tasks of a real Slurm with two nodes, which are taken away from under them."""
 
+import contextlib
 import itertools
+import os
 import re
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -11,12 +14,12 @@ import pytest
 from ablations.cli import main
 from ablations.errors import UserError
 from ablations.executors import Finished, Started, run_local, run_slurm, slurm_submissions
-from ablations.executors.slurm_cluster import SlurmOptions, cancel
-from ablations.executors.slurm_submissions import Submissions, read_note
+from ablations.executors.slurm_cluster import SlurmOptions, cancel, read_queue
+from ablations.executors.slurm_submissions import Submissions, identity_of, read_note
 from ablations.planner import load_plan
 from ablations.results import gather, write_study
 from ablations.store import RunFolder, RunStore
-from tests.cluster.real_slurm import lose_node, real_slurm, start_node
+from tests.cluster.real_slurm import end_time, lose_node, real_slurm, recover, start_node
 from tests.helpers.recipes import QUICK
 from tests.helpers.recipes import write_study as write_study_file
 
@@ -28,6 +31,13 @@ def slurm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
     with real_slurm(folder):
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def _whole_again(slurm):
+    """Leave nothing to the next test, however one ends: no task, and no dead node."""
+    yield
+    recover(slurm)
 
 
 def make_plan(folder, **settings):
@@ -59,21 +69,31 @@ def start(trainings):
 
 
 def stop_each_in_mid_training(stops):
-    """Call what stops a training, by its folder, as soon as that has left a checkpoint."""
-    end = time.monotonic() + 120
+    """Call what stops a training, by its folder, when that has left a checkpoint; halted, it cannot end before."""
+    end = time.monotonic() + 300
     while stops:
         assert time.monotonic() < end
         for folder in [folder for folder in stops if RunFolder(folder).checkpoint.exists()]:
+            pid = RunFolder(folder).status()["pid"]
+            os.kill(pid, signal.SIGSTOP)
+            assert RunFolder(folder).result() is None
             stops.pop(folder)()
-        time.sleep(0.02)
+            with contextlib.suppress(ProcessLookupError):  # it was stopped for good
+                os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+
+
+def entry_of(training):
+    """Return what Slurm's queue says of a training."""
+    return Submissions(RunStore(training.store)).queued(read_queue())[identity_of(training)]
 
 
 def task_of(training):
-    return read_note(RunFolder(training.folder))["task"]
+    return entry_of(training).task
 
 
 def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_local_one(slurm, tmp_path, capsys):
-    epochs = {"trainer.max_epochs": 80}
+    epochs = {"trainer.max_epochs": 16}
     _, alone = make_plan(tmp_path / "local", **epochs)
     _, trainings = make_plan(tmp_path / "cluster", **epochs)
     arguments = [str(tmp_path / "cluster" / "study.yaml"), "--results", str(tmp_path / "cluster" / "results")]
@@ -90,11 +110,12 @@ def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_
     assert main(["status", *arguments]) == 0
     assert len(re.findall(r"running: .* seed [01]: task \d+_\d on node[12]; .*log.txt", capsys.readouterr().out)) == 4
 
-    requeued, warned, cancelled, lost = trainings
+    (lost, *_) = [training for training in trainings if entry_of(training).nodes == "node2"]
+    requeued, limited, cancelled = (training for training in trainings if training is not lost)
     stop_each_in_mid_training(
         {
             requeued.folder: lambda: subprocess.run(["scontrol", "requeue", task_of(requeued)], check=True),
-            warned.folder: lambda: subprocess.run(["scancel", "--signal=USR2", task_of(warned)], check=True),
+            limited.folder: lambda: end_time(task_of(limited), limited),
             cancelled.folder: lambda: cancel([task_of(cancelled)]),
             lost.folder: lambda: lose_node(slurm, "node2", lost),
         }
@@ -106,7 +127,9 @@ def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_
 
     for training in trainings:
         assert "going on from" in RunFolder(training.folder).log.read_text()
-    assert [read_note(RunFolder(training.folder))["losses"] for training in trainings] == [0, 0, 0, 1]
+    assert [read_note(RunFolder(training.folder))["losses"] for training in trainings] == [
+        int(training is lost) for training in trainings
+    ]
     assert scores(tmp_path / "cluster") == scores(tmp_path / "local")
     assert list(run_slurm([], "small", OPTIONS)) == []
 

@@ -10,7 +10,7 @@ from ablations import commands
 from ablations.check import DIAGNOSTICS, Finding, find_recipe
 from ablations.cli import main
 from ablations.errors import StudyError
-from tests.helpers.command_line import run_ablate
+from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import digits_recipe
 
 QUICK = ["--set", "trainer.max_epochs=10"]

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from ablations.yaml_file import dump_yaml
-from tests.helpers.command_line import environment, run_ablate
+from tests.helpers.command_line import environment
+from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import digits_recipe, write_study
 from tests.helpers.wandb_files import stored_runs
 
