@@ -81,10 +81,9 @@ def send(sign: signal.Signals, pid: int) -> None:
         os.kill(pid, sign)
 
 
-def finish(*processes: Command) -> list[int | None]:
-    for process in processes:
-        process.process.join(PATIENCE)
-    return [process.returncode for process in processes]
+def finish(*processes: Command) -> list[int]:
+    """Wait for the ends of studies, and return their exit codes."""
+    return [process.finish().returncode for process in processes]
 
 
 def finished(results: Path) -> dict[str, int]:

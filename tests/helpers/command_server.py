@@ -4,8 +4,10 @@ The commands are the real ones, and so are their workers, their files and their 
 shows, such as what a command imports, is for `tests.helpers.command_line`.
 """
 
+import atexit
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,7 +66,8 @@ class CommandServer:
     def __init__(self, *preload: str) -> None:
         self._server = forkserver.ForkServer()
         self._server.set_forkserver_preload([*workers.PRELOAD, "ablations.commands", __name__, *preload])
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = Path(tempfile.mkdtemp(prefix="trickstack-tests-"))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
         self._started = 0
 
     def start(self, folder: Path, *arguments: object, prepare: Callable[[], None] | None = None) -> Command:
@@ -76,7 +79,7 @@ class CommandServer:
             prepare: is called in its process first; a function of a module, or a `functools.partial` of one.
         """
         self._started += 1
-        out = Path(self._folder.name) / f"{self._started}.txt"
+        out = self._folder / f"{self._started}.txt"
         receiver, sender = multiprocessing.Pipe(duplex=False)
         given = (folder, [*map(str, arguments)], environment(), out, sender, prepare)
         with mock.patch.object(forkserver, "connect_to_new_process", self._server.connect_to_new_process):
