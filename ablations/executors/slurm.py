@@ -59,20 +59,20 @@ class _Watch:
         while True:
             ready: list[Training] = []
             while training := self.queue.take():
-                if reason := self.queue.blocked(training):
+                if (reason := self.queue.blocked(training)) or training.is_done():
                     yield Started(training)
                     yield self._finish(training, reason)
                 else:
                     ready.append(training)
             if ready:
                 self._submit(ready)
-            if not self.watched:
-                return
-            entries = read_queue()
+            entries = read_queue() if self.watched else None
             if entries is not None:  # else Slurm has an outage, and its tasks go on
                 yield from self._look(entries)
-            if self.watched:
-                time.sleep(self.options.poll_seconds)
+            if not self.watched and not self.queue:
+                return
+            # What is left may also be under way in another process, which is waited for.
+            time.sleep(self.options.poll_seconds)
 
     def _submit(self, trainings: list[Training]) -> None:
         """Submit what is not queued or running already, by whichever study."""

@@ -83,8 +83,9 @@ def end_time(task: str, training: Training) -> None:
     (hours, minutes, seconds), *_ = re.findall(r"RunTime=(\d+):(\d+):(\d+)", shown)
     status = Path(f"/proc/{RunFolder(training.folder).status()['pid']}/status")
     _limit(task, int(hours) * 60 + int(minutes) + (2 if int(seconds) > 20 else 1))
-    while not _is_pending(status.read_text(), signal.SIGUSR2):
-        time.sleep(0.1)
+    with contextlib.suppress(FileNotFoundError):  # it went on, and has ended already
+        while not _is_pending(status.read_text(), signal.SIGUSR2):
+            time.sleep(0.1)
     _limit(task, 10)
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from ablations import leases
 from ablations.cli import main
 from ablations.errors import UserError
 from ablations.executors import Finished, Started, run_local, run_slurm, slurm_submissions
@@ -69,18 +70,21 @@ def start(trainings):
 
 
 def stop_each_in_mid_training(stops):
-    """Call what stops a training, by its folder, when that has left a checkpoint; halted, it cannot end before."""
-    end = time.monotonic() + 300
-    while stops:
+    """Halt each training when it has left a checkpoint, so that none can end before, and call what stops it.
+
+    Slurm lets a process go on that it sends a signal.
+    """
+    end, halted = time.monotonic() + 300, set()
+    while halted < stops.keys():
         assert time.monotonic() < end
-        for folder in [folder for folder in stops if RunFolder(folder).checkpoint.exists()]:
-            pid = RunFolder(folder).status()["pid"]
-            os.kill(pid, signal.SIGSTOP)
-            assert RunFolder(folder).result() is None
-            stops.pop(folder)()
-            with contextlib.suppress(ProcessLookupError):  # it was stopped for good
-                os.kill(pid, signal.SIGCONT)
+        for folder in map(RunFolder, stops.keys() - halted):
+            if folder.checkpoint.exists():
+                os.kill(folder.status()["pid"], signal.SIGSTOP)
+                assert folder.result() is None
+                halted.add(folder.path)
         time.sleep(0.01)
+    for stop in stops.values():
+        stop()
 
 
 def entry_of(training):
@@ -93,7 +97,7 @@ def task_of(training):
 
 
 def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_local_one(slurm, tmp_path, capsys):
-    epochs = {"trainer.max_epochs": 16}
+    epochs = {"trainer.max_epochs": 80}
     _, alone = make_plan(tmp_path / "local", **epochs)
     _, trainings = make_plan(tmp_path / "cluster", **epochs)
     arguments = [str(tmp_path / "cluster" / "study.yaml"), "--results", str(tmp_path / "cluster" / "results")]
@@ -132,6 +136,17 @@ def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_
     ]
     assert scores(tmp_path / "cluster") == scores(tmp_path / "local")
     assert list(run_slurm([], "small", OPTIONS)) == []
+
+
+def test_a_training_that_another_process_is_at_is_waited_for(slurm, tmp_path, monkeypatch):
+    _, (training, *_) = make_plan(tmp_path / "study")
+    training.folder.mkdir(parents=True)
+    with contextlib.ExitStack() as other:
+        other.enter_context(leases.hold(training.folder))
+        sleep = time.sleep
+        monkeypatch.setattr(time, "sleep", lambda seconds: [other.close(), sleep(seconds)])
+        assert follow(run_slurm([training], "small", OPTIONS)) == []
+    assert training.is_done()
 
 
 def test_a_training_on_two_nodes_scores_as_two_processes_on_one(slurm, tmp_path):
