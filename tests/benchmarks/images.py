@@ -197,7 +197,7 @@ def streaming() -> Figure:
 
         for batches in (loader, streamed):  # the workers start
             next(iter(batches))
-        ratio = median_ratio(lambda: per_image(loader, False), lambda: per_image(streamed, True), pairs=3)
+        ratio = median_ratio(lambda: per_image(loader, False), lambda: per_image(streamed, True), pairs=9)
     return Figure("streamed 500 x 375 JPEGs / torchvision's reference pipeline, speed", ratio, 1, at_most=False)
 
 
