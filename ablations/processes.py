@@ -3,12 +3,15 @@
 The processes are started by whoever runs the training: the local executor, Slurm, torchrun. None starts others itself.
 """
 
+import contextlib
 import os
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablations.errors import UserError
+from ablations.store import RunFolder
 
 if TYPE_CHECKING:
     from ablations.plan import Training
@@ -58,11 +61,25 @@ def process_problems(trainer: dict[str, Any]) -> list[str]:
     return problems
 
 
-def end_process(training: "Training", code: int) -> NoReturn:
-    """End this process of a training at once, in order if it is the only one."""
+def end_process(training: "Training", sign: int, state: str | None) -> NoReturn:
+    """End this process of a training at once because of a signal, in order if it is the only one.
+
+    Lightning would go on to the end of its batch and leave with exit code 0, as if all were done.
+
+    Args:
+        training: what the process is at; its last checkpoint is whole.
+        sign: the signal.
+        state: what the training's status becomes; `None` leaves it alone.
+
+    Raises:
+        SystemExit: with 128 + the signal's number.
+    """
+    if state is not None:
+        with contextlib.suppress(OSError):  # a full disk
+            RunFolder(training.folder).write_status(state, f"stopped by {signal.Signals(sign).name}")
     if training.processes.count > 1:
-        os._exit(code)  # an orderly end waits for the others, which wait for this one's gradients
-    raise SystemExit(code)
+        os._exit(128 + sign)  # an orderly end waits for the others, which wait for this one's gradients
+    raise SystemExit(128 + sign)
 
 
 def check_machine(trainings: Iterable["Training"], executor: str, gpus: int) -> None:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
-from typing import NoReturn
 
 from submitit.helpers import DelayedSubmission
 
@@ -46,7 +45,8 @@ class TrainingTask:
         if differences := version_differences(self.versions, library_versions()):
             _refuse(folder, f"{_node()} has {differences} as where the study was submitted. Install the same there.")
         signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGUSR2))  # submitit hears SIGUSR2 and requeues
-        signal.signal(signal.SIGTERM, lambda number, _: _stop(training, number))
+        state = "interrupted" if int(os.environ["SLURM_PROCID"]) == 0 else None  # Slurm starts it again if it goes on
+        signal.signal(signal.SIGTERM, lambda number, _: end_process(training, number, state))
         from ablations.training import run_and_record  # torch and Lightning
 
         run_and_record(training, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
@@ -82,13 +82,6 @@ def _node() -> str:
 def _refuse(folder: RunFolder, reason: str) -> None:
     folder.write_status("failed", reason)
     raise SystemExit(1)
-
-
-def _stop(training: Training, number: int) -> NoReturn:
-    """End at once: the last checkpoint is whole, and Slurm starts the task again if it is to go on."""
-    if int(os.environ["SLURM_PROCID"]) == 0:
-        RunFolder(training.folder).write_status("interrupted", f"stopped by {signal.Signals(number).name}")
-    end_process(training, 128 + number)
 
 
 def _print_to(folder: RunFolder) -> None:

@@ -1,11 +1,9 @@
 """The processes of one training on this machine: one a device, started together, and ended together if one fails."""
 
-import contextlib
 import signal
 import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NoReturn
 
 from ablations import workers
 from ablations.leases import BUSY
@@ -100,14 +98,7 @@ def _exit_code(process: BaseProcess) -> int:
 
 
 def _run(training: Training, threads: int) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: _stop(training))
+    signal.signal(signal.SIGTERM, lambda number, _: end_process(training, number, "failed"))
     from ablations.training import run_and_record  # in the worker alone: this process stays without torch
 
     run_and_record(training, threads, wait=False)
-
-
-def _stop(training: Training) -> NoReturn:
-    """End at once: Lightning would go on to the end of its batch and leave with exit code 0, as if all were done."""
-    with contextlib.suppress(OSError):  # a full disk
-        RunFolder(training.folder).write_status("failed", "stopped by SIGTERM")
-    end_process(training, 128 + signal.SIGTERM)
