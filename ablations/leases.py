@@ -123,6 +123,13 @@ def hold(
         _release(path)
 
 
+def give_back(folder: Path) -> None:
+    """Give back the lease of a folder, if this process holds it: for an end that leaves no `with` block."""
+    seen = _highest(folder)
+    if seen is not None and seen.holder == _this_process():
+        _release(_path(folder, seen.number))
+
+
 def _create(folder: Path, number: int) -> bool:
     """Create a lease file and return whether that makes this process the holder."""
     path = _path(folder, number)

@@ -28,6 +28,7 @@ from ablations.store import RunStore
 from ablations.study import Study, TrickUse
 from ablations.study_file import read_study
 from ablations.yaml_file import read_mapping
+from callbacks import SnapshotEnsemble
 
 WEIGHTS_FROM = {
     "ema": "ema",
@@ -73,7 +74,7 @@ class _Planner:
         for row in made:
             self._check_weights(row)
             self._check_devices(row)
-            self._check_network(row)
+            self._check_components(row)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
         return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()))
@@ -170,12 +171,16 @@ class _Planner:
             offer = f" The trick {source!r} brings them along." if source else f" There are: {', '.join(kept)}."
             self._problem(f"row {row.name!r} scores the weights {name!r}, which nothing in its recipe keeps.{offer}")
 
-    def _check_network(self, row: Row) -> None:
-        """Note a row whose network refuses its arguments, such as two switches that contradict each other."""
-        network = row.recipe["model"]["init_args"].get("network")
-        ours = is_component(network) and network["class_path"].startswith("lit_modules.models.")
-        if ours and (reason := _refusal(json.dumps(network, sort_keys=True))):
-            self._problem(f"row {row.name!r}: {reason}")
+    def _check_components(self, row: Row) -> None:
+        """Note a row in which a network or a callback of ours refuses its arguments, such as a decay above 1."""
+        network, trainer = row.recipe["model"]["init_args"].get("network"), row.recipe["trainer"]
+        for component in (network, *(trainer["callbacks"] or [])):
+            ours = is_component(component) and component["class_path"].startswith(("lit_modules.models.", "callbacks."))
+            nested = ours and any(map(is_component, component["init_args"].values()))
+            if not ours or (nested and component is not network):
+                continue
+            if reason := _refusal(json.dumps(component, sort_keys=True), trainer["max_epochs"], trainer["max_steps"]):
+                self._problem(f"row {row.name!r}: {reason}")
 
     def _check_devices(self, row: Row) -> None:
         """Note a row that asks for processes that cannot be started."""
@@ -184,12 +189,14 @@ class _Planner:
 
 
 @functools.cache
-def _refusal(network: str) -> str:
-    """Return why a network of ours cannot be built with the arguments of a component; empty if it can."""
-    component = json.loads(network)
+def _refusal(text: str, max_epochs: int | None, max_steps: int) -> str:
+    """Return why a network or callback of ours, given as JSON, is no use in a run of that length; empty if it is."""
+    component = json.loads(text)
     with torch.device("meta"):
         try:
-            class_of(component["class_path"])(**component["init_args"])
+            made = class_of(component["class_path"])(**component["init_args"])
+            if isinstance(made, SnapshotEnsemble):
+                made.ends(max_epochs, max_steps)
         except ValueError as error:
             return str(error)
     return ""

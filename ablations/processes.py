@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ablations import leases
 from ablations.errors import UserError
 from ablations.store import RunFolder
 
@@ -62,24 +63,23 @@ def process_problems(trainer: dict[str, Any]) -> list[str]:
 
 
 def end_process(training: "Training", sign: int, state: str | None) -> NoReturn:
-    """End this process of a training at once because of a signal, in order if it is the only one.
+    """End this process of a training at once because of a signal: with 128 + the signal's number.
 
-    Lightning would go on to the end of its batch and leave with exit code 0, as if all were done.
+    Lightning would go on to the end of its batch and leave with exit code 0, as if all were done. An exception would
+    be lost where Python passes none on, as in the callback of a weak reference, and of several processes each would
+    wait for the others, which wait for its gradients.
 
     Args:
         training: what the process is at; its last checkpoint is whole.
         sign: the signal.
         state: what the training's status becomes; `None` leaves it alone.
-
-    Raises:
-        SystemExit: with 128 + the signal's number.
     """
-    if state is not None:
-        with contextlib.suppress(OSError):  # a full disk
+    with contextlib.suppress(OSError):  # a full disk
+        if state is not None:
             RunFolder(training.folder).write_status(state, f"stopped by {signal.Signals(sign).name}")
-    if training.processes.count > 1:
-        os._exit(128 + sign)  # an orderly end waits for the others, which wait for this one's gradients
-    raise SystemExit(128 + sign)
+    with contextlib.suppress(OSError):
+        leases.give_back(training.folder)
+    os._exit(128 + sign)
 
 
 def check_machine(trainings: Iterable["Training"], executor: str, gpus: int) -> None:

@@ -149,6 +149,7 @@ def run_and_record(training: Training, threads: int | None = None, wait: bool = 
     warnings.filterwarnings("ignore", message="`isinstance.treespec, LeafSpec.`", category=FutureWarning)
     if threads is not None:
         torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning takes all cores where there are several nodes
     folder, ranks = RunFolder(training.folder), started_as() or Ranks()
     try:
         if ranks.is_first and ranks.count > 1 and not training.is_done():

@@ -1,4 +1,4 @@
-"""SnapshotEnsemble of the weights along one training, the members of a snapshot ensemble."""
+"""Snapshots of the weights along one training, the members of a snapshot ensemble."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ class SnapshotEnsemble(StoredWeights):
     The last cycle's end is the end of the run. With a learning rate that restarts in every cycle, such as
     `lit_modules.cosine_cycles.CosineCycles`, the snapshots are the members of a snapshot ensemble, whose predictions
     are averaged. The callback itself only observes; tests and predictions of the trainer use the module's own weights.
-    SnapshotEnsemble stay in the processor's memory and are part of every checkpoint.
+    Snapshots stay in the processor's memory and are part of every checkpoint.
 
     Example::
 
@@ -67,17 +67,19 @@ class SnapshotEnsemble(StoredWeights):
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._kept = {}
-            self._ends = self._plan(trainer)
+            self._ends = [] if is_trial(trainer) else self.ends(trainer.max_epochs, trainer.max_steps)
 
-    def _plan(self, trainer: L.Trainer) -> list[int]:
-        """Return the numbers of epochs after which to keep the weights."""
-        total = trainer.max_epochs
-        if is_trial(trainer):
-            return []
-        if total is None or total < 1 or trainer.max_steps != -1:
+    def ends(self, max_epochs: int | None, max_steps: int = -1) -> list[int]:
+        """Return the numbers of epochs after which the weights are kept in a run of that length.
+
+        Raises:
+            ValueError: as for the class, of the run's length.
+        """
+        total = max_epochs
+        if total is None or total < 1 or max_steps != -1:
             raise ValueError(
                 f"SnapshotEnsemble: the run's length must be given in epochs, but max_epochs={total} and "
-                f"max_steps={trainer.max_steps}. Set max_epochs alone."
+                f"max_steps={max_steps}. Set max_epochs alone."
             )
         if self.epochs is not None:
             if self.epochs[-1] > total:

@@ -298,6 +298,22 @@ def test_weights_that_nothing_keeps_are_refused_with_the_trick_that_brings_them(
     assert "There are: last." in problems(tmp_path, tricks=[asks])
 
 
+@pytest.mark.parametrize(
+    ("trick", "says"),
+    [
+        ({"swa": {"start_fraction": 1.5}}, "SWA: start_fraction must be from 0 to below 1, a part of the run, not 1.5"),
+        ({"ema": {"decay": 1.5}}, "EMA: decay must be between 0 and 1, not 1.5"),
+        (
+            {"snapshot_ensemble": {"cycles": 7}},
+            "SnapshotEnsemble: 7 cycles do not divide the run's 2 epochs. Choose one of",
+        ),
+    ],
+)
+def test_a_callback_that_refuses_its_arguments_is_named_before_anything_trains(tmp_path, trick, says):
+    with pytest.raises(StudyError, match=says):
+        load_plan(write_study(tmp_path, tricks=[trick]))
+
+
 def test_switches_that_contradict_each_other_are_refused_before_anything_trains(tmp_path):
     text = problems(tmp_path, tricks=["no_batch_norm", "zero_gamma"])
     assert "row '+ zero_gamma': ResNet: zero_gamma" in text

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -109,6 +111,36 @@ def test_rows_with_averages_snapshots_and_a_search_score_the_same_on_two_process
     metrics = list(scores[0].select_dtypes("float").columns)
     assert {"test/accuracy", "test/loss"} <= set(metrics)
     np.testing.assert_allclose(scores[1][metrics], scores[0][metrics], rtol=1e-2, atol=5e-3)
+
+
+ENDED_WHERE_EXCEPTIONS_ARE_LOST = """
+import os, signal, sys, weakref
+from pathlib import Path
+from ablations.leases import hold
+from ablations.plan import Training
+from ablations.processes import end_process
+
+training = Training("key", 0, {}, {}, Path(sys.argv[1]))
+signal.signal(signal.SIGTERM, lambda number, _: end_process(training, number, "interrupted"))
+
+class Thing: ...
+
+with hold(training.folder):
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: (os.kill(os.getpid(), signal.SIGTERM), [index for index in range(1000)]))
+    del thing
+print("went on")
+"""
+
+
+def test_a_signal_ends_a_process_also_where_python_loses_exceptions(tmp_path):
+    command = [sys.executable, "-c", ENDED_WHERE_EXCEPTIONS_ARE_LOST, str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", "")
+    status = RunFolder(tmp_path).status()
+    assert (status["state"], status["reason"]) == ("interrupted", "stopped by SIGTERM")
+    (lease,) = tmp_path.glob("lease-*")
+    assert lease.read_bytes().startswith(b"released")
 
 
 @pytest.mark.parametrize(("sign", "ranks"), [(signal.SIGTERM, (0, 1)), (signal.SIGTERM, (1,)), (signal.SIGKILL, (1,))])

@@ -149,13 +149,14 @@ def test_a_training_that_another_process_is_at_is_waited_for(slurm, tmp_path, mo
     assert training.is_done()
 
 
-def test_a_training_on_two_nodes_scores_as_two_processes_on_one(slurm, tmp_path):
+def test_a_training_on_two_nodes_scores_as_two_processes_on_one(slurm, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     _, (spread, *_) = make_plan(tmp_path / "cluster", **{"trainer.num_nodes": 2})
     _, (together, *_) = make_plan(tmp_path / "local", **{"trainer.devices": 2})
     assert follow(run_slurm([spread], "small", OPTIONS)) == follow(run_local([together], jobs=1)) == []
     found, expected = (RunFolder(training.folder) for training in (spread, together))
     assert found.score("last") == expected.score("last")
-    assert (found.result()["nodes"], found.result()["devices"]) == (2, 1)
+    assert [found.result()[name] for name in ("nodes", "devices", "threads")] == [2, 1, OPTIONS.cpus_per_task]
 
 
 def test_a_node_says_what_it_lacks(slurm, tmp_path, monkeypatch):
