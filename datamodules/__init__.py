@@ -1,6 +1,14 @@
 """LightningDataModules, and transforms that work on whole batches."""
 
-from datamodules.detection import COCOFolder, DetectionDataModule, DetectionMixUp, DigitScenes, Mosaic, VOCFolder
+from datamodules.detection import (
+    COCOFolder,
+    DetectionDataModule,
+    DetectionMixUp,
+    DigitScenes,
+    Mosaic,
+    RandomIoUCrop,
+    VOCFolder,
+)
 from datamodules.digits import Digits
 from datamodules.image_data import ImageDataModule
 from datamodules.image_folder import InMemoryImageFolder
@@ -65,6 +73,7 @@ __all__ = [
     "Mosaic",
     "Omniglot",
     "PKSampler",
+    "RandomIoUCrop",
     "RetrievalDataModule",
     "RetrievalFiles",
     "RetrievalFolder",

@@ -184,7 +184,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         """Make of a uint8 batch, or of its images alone, what the model sees."""
         images, targets = (batch, None) if isinstance(batch, Tensor) else batch
         training = self.trainer is not None and bool(self.trainer.training)
-        images = images.float() / 255
+        images = images.to(torch.float32, copy=True).div_(255)
         if training:
             for transform in self.transforms:
                 images = transform(images)
@@ -192,7 +192,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
             # Kept on the device, so that only the first batch waits for the copy.
             mean, sd = self._statistics
             self._statistics = mean, sd = mean.to(images.device), sd.to(images.device)
-            images = (images - mean) / sd
+            images = images.sub(mean).div_(sd)
         if training and targets is not None and self._mixing():
             images, targets = self.mixes[int(torch.randint(len(self.mixes), ()))](images, targets)
         made = images if targets is None else (images, targets)

@@ -16,7 +16,7 @@ def random_expand(recipe: Recipe, p: float = 0.5, largest: float = 4.0) -> None:
 @trick(tasks={"detection"}, source="arXiv:1512.02325, section 2.2; arXiv:1902.04103, section 3.2")
 def random_iou_crop(recipe: Recipe, smallest: float = 0.3) -> None:
     """Train on random parts of the images, from `smallest` of each side up, that overlap a box by a drawn IoU."""
-    recipe.add("data.transforms", f"{V2}.RandomIoUCrop", min_scale=smallest)
+    recipe.add("data.transforms", "datamodules.RandomIoUCrop", min_scale=smallest)
 
 
 @trick(tasks={"detection"}, source="arXiv:1512.02325, section 2.2; arXiv:1902.04103, section 3.2")

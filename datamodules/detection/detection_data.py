@@ -192,12 +192,12 @@ class DetectionDataModule(L.LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Make float images in [0, 1] of uint8 ones; in training mix them; normalize them, if asked."""
         images, targets = batch
-        images = images.float() / 255
+        images = images.to(torch.float32, copy=True).div_(255)
         if self.mixes and self._mixes_now():
             images, targets = self.mixes[int(torch.randint(len(self.mixes), ()))](images, targets)
         if self._statistics is not None:
             mean, sd = (part.to(images.device) for part in self._statistics)
-            images = (images - mean) / sd
+            images = images.sub(mean).div_(sd)
         if self.trainer is not None:
             images = self.trainer.precision_plugin.convert_input(images)
         return images, targets

@@ -15,7 +15,11 @@ def flip_each(images: Tensor, flipped: Tensor, dim: int = -1) -> Tensor:
     Returns:
         Images ``(N, C, H, W)``.
     """
-    return torch.where(flipped.view(-1, 1, 1, 1), images.flip(dim), images)
+    if images.is_cuda:  # where a mask as index would wait for the device
+        return torch.where(flipped.view(-1, 1, 1, 1), images.flip(dim), images)
+    made = images.clone()
+    made[flipped] = images[flipped].flip(dim)
+    return made
 
 
 class BatchRandomHorizontalFlip(nn.Module):
