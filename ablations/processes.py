@@ -105,7 +105,12 @@ def check_machine(trainings: Iterable["Training"], executor: str, gpus: int) -> 
                 f"trainer.devices is {wanted.devices}, and --executor inline trains in this process alone. Leave "
                 f"--executor out."
             )
-        on_gpus = gpus and training.recipe["trainer"]["accelerator"] != "cpu"
+        accelerator = training.recipe["trainer"]["accelerator"]
+        if accelerator in ("gpu", "cuda") and not gpus:
+            raise UserError(
+                f"trainer.accelerator is {accelerator!r}, and torch finds no GPU on this machine. Set it to auto or cpu."
+            )
+        on_gpus = gpus and accelerator != "cpu"
         if on_gpus and wanted.devices > gpus:
             raise UserError(
                 f"trainer.devices is {wanted.devices}, and this machine has {gpus} GPU{'s' * (gpus > 1)}. Set it to "

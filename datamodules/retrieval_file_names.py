@@ -28,7 +28,7 @@ def read_person_and_camera(names: Sequence[str]) -> tuple[Tensor, Tensor]:
         ValueError: If names do not parse.
     """
     matches = [_NAME.match(Path(name).name) for name in names]
-    wrong = [name for name, match in zip(names, matches, strict=True) if match is None]
+    wrong = sorted(name for name, match in zip(names, matches, strict=True) if match is None)
     if wrong:
         shown = ", ".join(map(repr, wrong[:_NAMED]))
         more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""

@@ -238,6 +238,13 @@ def test_what_this_machine_cannot_run_is_said(processes, executor, gpus, says):
     check_machine([SimpleNamespace(processes=Processes(1, 2), recipe={"trainer": {"accelerator": "cpu"}})], "local", 1)
 
 
+def test_a_gpu_that_is_not_there_is_said_before_anything_trains():
+    training = SimpleNamespace(processes=Processes(), recipe={"trainer": {"accelerator": "gpu"}})
+    with pytest.raises(UserError, match="accelerator is 'gpu', and torch finds no GPU on this machine. Set it to auto"):
+        check_machine([training], "local", 0)
+    check_machine([training], "local", 1)
+
+
 def test_trainings_with_several_devices_leave_room_for_each_other():
     assert default_jobs(8, 2) == 4
     assert default_jobs(4, 8) == 1
