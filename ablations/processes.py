@@ -108,7 +108,7 @@ def check_machine(trainings: Iterable["Training"], executor: str, gpus: int) -> 
         accelerator = training.recipe["trainer"]["accelerator"]
         if accelerator in ("gpu", "cuda") and not gpus:
             raise UserError(
-                f"trainer.accelerator is {accelerator!r}, and torch finds no GPU on this machine. Set it to auto or cpu."
+                f"trainer.accelerator is {accelerator!r}, and torch finds no GPU on this machine. Set it to auto."
             )
         on_gpus = gpus and accelerator != "cpu"
         if on_gpus and wanted.devices > gpus:

@@ -9,7 +9,7 @@ import pytest
 from ablations.yaml_file import dump_yaml
 from tests.helpers.command_line import environment
 from tests.helpers.command_server import run_ablate
-from tests.helpers.recipes import digits_recipe, write_study
+from tests.helpers.recipes import QUICK, digits_recipe, write_study
 from tests.helpers.wandb_files import stored_runs
 
 
@@ -42,6 +42,18 @@ def test_a_study_sends_each_training_and_its_table(offline, study, tmp_path):
     names = table["columns"].index("name")
     assert [line[names] for line in table["data"]] == ["base", "+ cosine_schedule", "+ ema"]
     assert not (tmp_path / "wandb").exists()
+
+
+def test_a_training_on_two_processes_has_one_run_with_its_scores(offline, tmp_path):
+    settings = {**QUICK, "trainer.devices": 2, "trainer.strategy": "ddp"}
+    study = write_study(tmp_path, seeds=1, tricks=["label_smoothing"], set=settings, wandb={"project": "project"})
+    done = run_ablate(tmp_path, "run", study, "--rows", "0", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    (training,) = (stored for stored in stored_runs(tmp_path) if stored.run.job_type != "summary")
+    assert (training.run.display_name, training.exit_code) == ("00 base / seed 0", 0)
+    assert [line["epoch"] for line in training.history if "train/loss" in line] == [0, 1]
+    (path,) = tmp_path.glob("results/runs/*/seed-0/scores/last.json")
+    assert training.summary["test/accuracy"] == json.loads(path.read_text())["metrics"]["test/accuracy"]
 
 
 def test_a_recipe_that_runs_alone_has_its_run(offline, tmp_path):
