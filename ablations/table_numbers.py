@@ -179,9 +179,11 @@ def _shared_trainings(scores: pd.DataFrame) -> tuple[tuple[int, ...], ...]:
 def _machines(scores: pd.DataFrame) -> tuple[str, ...]:
     known = scores.loc[scores["status"] == "done", ["device", "threads"]].replace("", np.nan).dropna(subset="device")
     pairs = known.drop_duplicates().itertuples(index=False)
-    return tuple(
-        sorted(f"{device} ({threads:.0f} threads)" if threads > 0 else str(device) for device, threads in pairs)
-    )
+    return tuple(sorted(f"{device}{_in_brackets(threads)}" for device, threads in pairs))
+
+
+def _in_brackets(threads: float) -> str:
+    return f" ({threads:.0f} thread{'s' * (threads != 1)})" if threads > 0 else ""
 
 
 def _mixtures(scores: pd.DataFrame) -> Iterable[Mixture]:
