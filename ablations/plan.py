@@ -1,7 +1,8 @@
 """What a study needs: its rows, and the trainings behind them, each once. Plain records, made by the planner."""
 
+import functools
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,11 @@ class Plan:
     def _needs(self, key: str, seed: int, ensemble: str) -> list[Need]:
         if ensemble:
             return self.scorings[key][ensemble].needs(seed)
-        return recipe_needs(self.recipes[key], seed)
+        return [replace(need, seed=seed) for need in self._needs_of_recipes[key]]
+
+    @functools.cached_property
+    def _needs_of_recipes(self) -> dict[str, list[Need]]:
+        return {key: recipe_needs(recipe, 0) for key, recipe in self.recipes.items()}
 
 
 def recipe_needs(recipe: dict[str, Any], seed: int) -> list[Need]:

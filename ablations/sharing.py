@@ -60,16 +60,17 @@ def _in_order_of_need(rows: list[Row]) -> Iterator[Row]:
     ]
     if problems:
         raise StudyError(*dict.fromkeys(f"{problem} There are: {', '.join(_names(rows))}." for problem in problems))
+    needs = {row.index: {_named(text, rows).index for text in references(row.recipe, ROW)} for row in rows}
     done: set[int] = set()
     left = list(rows)
     while left:
-        ready = [row for row in left if {_named(text, rows).index for text in references(row.recipe, ROW)} <= done]
-        if not ready:
+        ready = next((row for row in left if needs[row.index] <= done), None)
+        if ready is None:
             names = " and ".join(repr(row.name) for row in left)
             raise StudyError(f"the rows {names} build on each other, so none of them can be trained first.")
-        yield ready[0]
-        done.add(ready[0].index)
-        left.remove(ready[0])
+        yield ready
+        done.add(ready.index)
+        left = [row for row in left if row is not ready]
 
 
 def _with_teachers_network(recipe: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
