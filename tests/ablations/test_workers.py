@@ -35,3 +35,25 @@ def test_ctrl_c_in_the_middle_of_a_start_leaves_no_traceback(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
     assert done.stdout == "interrupted\n"
     assert "Traceback" not in done.stderr
+
+
+ABANDONED = """
+import os, socket
+from multiprocessing import forkserver
+from ablations import workers
+
+if __name__ == "__main__":
+    workers.call(os.getpid)
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(forkserver._forkserver._forkserver_address)
+    server = forkserver._forkserver._forkserver_pid
+    print(workers.call(os.getppid) == server)
+"""
+
+
+def test_a_client_that_is_killed_in_the_middle_of_a_start_leaves_the_server_alive(tmp_path):
+    script = tmp_path / "abandoned.py"
+    script.write_text(ABANDONED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment())
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
