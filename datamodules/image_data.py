@@ -8,6 +8,7 @@ reseeds the generators at the start of every epoch.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Protocol
 
 import lightning as L
@@ -45,7 +46,8 @@ class ImageDataModule(L.LightningDataModule, ABC):
     Args:
         batch_size: Training images a step in each process.
         eval_batch_size: Images a batch in validation, test and prediction, in each process.
-        transforms: Modules from float images ``(N, C, H, W)`` in [0, 1] to the same, drawing for each image apart.
+        transforms: Modules from float images ``(N, C, H, W)`` in [0, 1] to the same, drawing for each image apart. The
+            first of them that have ``moves_pixels`` true put pixels elsewhere, or zeros, and get uint8 images.
         mixes: Modules from images ``(N, C, H, W)`` and targets ``(N,)`` to images and soft targets ``(N, classes)``,
             such as `torchvision.transforms.v2.MixUp`; each batch passes through one of them, picked at random.
         mix_off_epochs: Number of epochs at the end of training without ``mixes``.
@@ -184,10 +186,13 @@ class ImageDataModule(L.LightningDataModule, ABC):
         """Make of a uint8 batch, or of its images alone, what the model sees."""
         images, targets = (batch, None) if isinstance(batch, Tensor) else batch
         training = self.trainer is not None and bool(self.trainer.training)
+        transforms = self.transforms if training else []
+        moves = list(takewhile(lambda transform: getattr(transform, "moves_pixels", False), transforms))
+        for transform in moves:  # while pixels are bytes: floats are four times the memory, and the values are the same
+            images = transform(images)
         images = images.to(torch.float32, copy=True).div_(255)
-        if training:
-            for transform in self.transforms:
-                images = transform(images)
+        for transform in transforms[len(moves) :]:
+            images = transform(images)
         if self._statistics is not None:
             # Kept on the device, so that only the first batch waits for the copy.
             mean, sd = self._statistics

@@ -37,6 +37,8 @@ class BatchRandomCrop(nn.Module):
         ValueError: If ``padding`` is negative.
     """
 
+    moves_pixels = True
+
     def __init__(self, padding: int) -> None:
         super().__init__()
         if padding < 0:

@@ -17,9 +17,9 @@ def flip_each(images: Tensor, flipped: Tensor, dim: int = -1) -> Tensor:
     """
     if images.is_cuda:  # where a mask as index would wait for the device
         return torch.where(flipped.view(-1, 1, 1, 1), images.flip(dim), images)
-    made = images.clone()
-    made[flipped] = images[flipped].flip(dim)
-    return made
+    return torch.stack(
+        [image.flip(dim) if mirror else image for image, mirror in zip(images, flipped.tolist(), strict=True)]
+    )
 
 
 class BatchRandomHorizontalFlip(nn.Module):
@@ -37,6 +37,7 @@ class BatchRandomHorizontalFlip(nn.Module):
     """
 
     dim = -1
+    moves_pixels = True
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()

@@ -127,7 +127,7 @@ def usual_epoch(root: Path) -> float:
 def has_fast_bf16() -> bool:
     """Whether the processor multiplies bf16 matrices, or for want of `/proc` a device does."""
     info = Path("/proc/cpuinfo")
-    return info.exists() and "amx_bf16" in info.read_text()
+    return info.exists() and any(unit in info.read_text() for unit in ("amx_bf16", "avx512_bf16"))
 
 
 def folder() -> list[Figure]:
@@ -191,7 +191,7 @@ def streaming() -> Figure:
         def per_image(batches: Iterable[Any], ours: bool) -> float:
             count, started = 0, time.perf_counter()
             for batch in batches:
-                images = flip(data.on_after_batch_transfer(batch, 0)[0]) if ours else batch[0]
+                images = data.on_after_batch_transfer(flip(batch[0]), 0) if ours else batch[0]
                 count += len(images)
             return (time.perf_counter() - started) / count
 

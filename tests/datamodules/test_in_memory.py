@@ -273,6 +273,31 @@ def test_transforms_run_in_the_order_given() -> None:
     assert (model.seen["train"][0][0] == 0.75).all()
 
 
+class Reverse(nn.Module):
+    """Reverses the rows and keeps what it got."""
+
+    def __init__(self, moves_pixels: bool) -> None:
+        super().__init__()
+        self.moves_pixels, self.got = moves_pixels, []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.got.append(images)
+        return images.flip(-2)
+
+
+def test_the_first_transforms_that_only_move_pixels_get_bytes_and_make_the_same_images() -> None:
+    made = []
+    for moves in (True, False):
+        steps = [Reverse(moves), BatchRandomCrop(padding=1), Reverse(False), Reverse(True)]
+        torch.manual_seed(0)
+        model = fit(Numbered(batch_size=40, transforms=steps), max_epochs=1)
+        made.append(model.seen["train"][0])
+        expected = [torch.uint8 if moves else torch.float32, torch.float32, torch.float32]
+        assert [step.got[0].dtype for step in steps if isinstance(step, Reverse)] == expected
+    assert torch.equal(made[0][0], made[1][0]) and torch.equal(made[0][1], made[1][1])
+    assert made[0][0].dtype == torch.float32
+
+
 def test_normalized_training_images_have_mean_zero_and_sd_one() -> None:
     model = fit(Numbered(batch_size=40, normalize=True), max_epochs=1)
     images = model.seen["train"][0][0].double()
