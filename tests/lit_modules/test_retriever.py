@@ -167,6 +167,16 @@ def test_the_loss_is_the_mean_over_branches(branches: Callable[..., nn.Module]) 
     assert module._add_losses(found, LABELS).item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("branches", [partial(PartFeatures, parts=2, width=3), partial(MultiGranularity, width=3)])
+def test_features_of_parts_take_part_in_no_loss_of_distances(branches: Callable[..., nn.Module]) -> None:
+    module = attach_trainer(make_module(branches=branches))
+    found = module.network.embed(torch.rand(8, 1, 12, 8, generator=torch.Generator().manual_seed(0)))
+    classes = torch.stack([F.cross_entropy(branch.scores, LABELS) for branch in found]).mean()
+    triplets = [BatchHardTripletLoss(0.3)(branch.before, LABELS) for branch in found if branch.is_global]
+    assert 0 < len(triplets) < len(found)
+    torch.testing.assert_close(module._add_losses(found, LABELS), classes + 0.5 * torch.stack(triplets).mean())
+
+
 # --- evaluation -----------------------------------------------------------------------------------------------------
 
 
