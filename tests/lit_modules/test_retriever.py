@@ -146,6 +146,16 @@ def test_a_neck_stands_between_distances_and_classes() -> None:
             torch.testing.assert_close(module(make_images()), expected)
 
 
+def test_losses_of_distances_act_before_the_neck() -> None:
+    module = attach_trainer(make_module(neck="batch_norm", center_weight=0.01))
+    (branch,) = found = module.network.embed(make_images())
+    assert module.center_loss is not None
+    expected = F.cross_entropy(branch.scores, LABELS) + 0.5 * BatchHardTripletLoss(0.3)(branch.before, LABELS)
+    expected = expected + 0.01 * module.center_loss(branch.before, LABELS)
+    assert (branch.before - branch.after).abs().max() > 0.1
+    torch.testing.assert_close(module._add_losses(found, LABELS), expected)
+
+
 def test_a_margin_lowers_the_label_in_training_alone() -> None:
     module = attach_trainer(make_module(head=ArcFace, neck="batch_norm", feature_losses=[]))
     loss = module.training_step((make_images(), LABELS), 0)
