@@ -6,12 +6,14 @@ task, whatever LightningCLI's parser refuses. All problems are collected before 
 
 import functools
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ablations.data_problems import data_problems
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
 from ablations.keys import class_of, kept_weights, scorings_of, training_key
@@ -75,6 +77,8 @@ class _Planner:
             self._check_weights(row)
             self._check_devices(row)
             self._check_components(row)
+        if not self.problems:
+            self._check_data(made)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
         return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()))
@@ -182,6 +186,12 @@ class _Planner:
             if reason := _refusal(json.dumps(component, sort_keys=True), trainer["max_epochs"], trainer["max_steps"]):
                 self._problem(f"row {row.name!r}: {reason}")
 
+    def _check_data(self, rows: Iterable[Row]) -> None:
+        """Note data that cannot fill the batches of a row, or be scored; what is wrong with many rows only once."""
+        recipes = ((row.name, row.recipe) for row in rows)
+        for problem, row in data_problems(recipes, self.study.seeds).items():
+            self._problem(f"row {row!r}: data: {problem}")
+
     def _check_devices(self, row: Row) -> None:
         """Note a row that asks for processes that cannot be started."""
         for problem in process_problems(row.recipe["trainer"]):
@@ -286,6 +296,8 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         config = resolve_edits(resolved, recipe.config)
         if problems := process_problems(config["trainer"]):
             raise RecipeError(" ".join(problems))
+        if reasons := data_problems([("", config)], [config["seed_everything"] if seed is None else seed]):
+            raise RecipeError(f"data: {' '.join(reasons)}")
     except RecipeError as error:
         raise RecipeError(f"recipe {path}: {error}") from None
     chosen = config["seed_everything"] if seed is None else seed

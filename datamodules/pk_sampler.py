@@ -113,21 +113,29 @@ def check_batches(
             f"identities_per_batch={identities_per_batch} and images_per_identity={images_per_identity} must be at "
             f"least 1."
         )
+    problems = []
     if identities_per_batch * processes > len(labels):
-        raise ValueError(
+        problems.append(
             f"identities_per_batch={identities_per_batch} on {processes} process(es) takes "
-            f"{identities_per_batch * processes} identities a step, but there are {len(labels)}. Set it to at most "
-            f"{len(labels) // processes}."
+            f"{identities_per_batch * processes} identities a step, but there are {len(labels)}. "
+            + (
+                f"Set it to at most {len(labels) // processes}."
+                if len(labels) >= processes
+                else f"Train on at most {len(labels)} process(es)."
+            )
         )
     rare = labels[counts < images_per_identity].tolist()
     if rare and few == "error":
         named = ", ".join(str(names[label] if names else label) for label in rare[:5]) + (
             f" and {len(rare) - 5} more" if len(rare) > 5 else ""
         )
-        raise ValueError(
-            f"{len(rare)} identities have fewer than images_per_identity={images_per_identity} images, the fewest "
-            f"{int(counts.min())}: {named}. Set images_per_identity lower, or few_images='repeat' to draw images again."
+        who = "1 identity has" if len(rare) == 1 else f"{len(rare)} identities have"
+        problems.append(
+            f"{who} fewer than images_per_identity={images_per_identity} images, the fewest {int(counts.min())}: "
+            f"{named}. Set images_per_identity lower, or few_images='repeat' to draw images again."
         )
+    if problems:
+        raise ValueError(" ".join(problems))
 
 
 def count_steps(groups: Tensor, width: int) -> int:

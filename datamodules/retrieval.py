@@ -2,7 +2,8 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.images import Batch
 from datamodules.in_memory import InMemoryDataModule
-from datamodules.pk_sampler import FewImages, PKSampler, check_composition
+from datamodules.pk_sampler import FewImages, PKSampler, check_batches, check_composition
 from datamodules.samplers import batch_order_seed
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,40 @@ class RetrievalDataModule(InMemoryDataModule):
         """Return the camera of each image, ``(N,)``, after `load`: unknown, here."""
         return torch.full_like(identities, UNKNOWN_CAMERA)
 
+    def read_identities(self) -> Tensor:
+        """Return the identities of all images, ``(N,)``, as `load` does, if possible without reading an image."""
+        return self.load().targets
+
+    def find_problems(self, processes: int) -> list[str]:
+        """Say why these data cannot be trained on or scored, a sentence or two for each reason, before anything trains.
+
+        It is what `setup` and the training loader would refuse. ``class_names`` are there afterwards.
+
+        Args:
+            processes: Number of processes of the training.
+
+        Raises:
+            ValueError: If the images cannot even be split into parts.
+        """
+        identities = self.read_identities()
+        parts = self.split(identities)
+        known, counts = identities[parts["train"]].unique(return_counts=True)
+        self.class_names = self.name_identities(known.tolist())
+        return _refusals(
+            partial(self._check_apart, identities, parts),
+            *(partial(check_matches, name, self._judge(identities, parts, name)[1]) for name in ("val", "test")),
+            partial(
+                check_batches,
+                torch.arange(len(known)),
+                counts,
+                self.identities_per_batch,
+                self.images_per_identity,
+                processes,
+                self.few_images,
+                self.class_names,
+            ),
+        )
+
     def make_sets(self) -> dict[str, Any]:
         """Make the data sets.
 
@@ -112,23 +147,22 @@ class RetrievalDataModule(InMemoryDataModule):
         source: Any = self.load()
         identities, parts = source.targets, self.split(source.targets)
         known, labels = identities[parts["train"]].unique(return_inverse=True)
-        self._check_apart(
-            *(identities[torch.cat([parts[name] for name in names])] for names in (_BEFORE_THE_TEST, _IN_THE_TEST))
-        )
+        self._check_apart(identities, parts)
         self.class_names = self.name_identities(known.tolist())
-        cameras = self.cameras(identities)
         sets: dict[str, Any] = {"train": RetrievalEntries(source.images[parts["train"]], labels)}
         for name in ("val", "test"):
-            query, gallery = parts[f"{name}_query"], parts[f"{name}_gallery"]
-            roles = torch.zeros_like(identities)
-            roles[query] |= QUERY
-            roles[gallery] |= GALLERY
-            used = roles.nonzero().flatten()
-            targets = torch.stack([identities, cameras, roles], 1)[used]
-            if len(used) or name == "test":
-                check_matches(name, targets)
+            used, targets = self._judge(identities, parts, name)
+            check_matches(name, targets)
             sets[name] = RetrievalEntries(source.images[used], targets)
         return sets
+
+    def _judge(self, identities: Tensor, parts: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+        """Return which images an evaluation uses, ``(N,)``, and their targets, ``(N, 3)``; see `RetrievalEntries`."""
+        roles = torch.zeros_like(identities)
+        roles[parts[f"{name}_query"]] |= QUERY
+        roles[parts[f"{name}_gallery"]] |= GALLERY
+        used = roles.nonzero().flatten()
+        return used, torch.stack([identities, self.cameras(identities), roles], 1)[used]
 
     def make_unlabeled(self) -> Any:
         """There are no unlabeled images."""
@@ -172,27 +206,44 @@ class RetrievalDataModule(InMemoryDataModule):
     def _check_labels(self, name: str, targets: Tensor) -> None:
         """Leave the targets as they are: labels are made here, and those of evaluation are none."""
 
-    def _check_apart(self, before: Tensor, tested: Tensor) -> None:
+    def _check_apart(self, identities: Tensor, parts: dict[str, Tensor]) -> None:
+        before, tested = (
+            identities[torch.cat([parts[name] for name in names])] for names in (_BEFORE_THE_TEST, _IN_THE_TEST)
+        )
         shared = before[torch.isin(before, tested)].unique().tolist()
         if shared:
             named = ", ".join(map(repr, self.name_identities(shared[:5])))
             more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+            who = "1 identity is" if len(shared) == 1 else f"{len(shared)} identities are"
             raise ValueError(
-                f"{type(self).__name__}: {len(shared)} identities are both in training or validation and in the test: "
+                f"{type(self).__name__}: {who} both in training or validation and in the test: "
                 f"{named}{more}. The test must have others."
             )
+
+
+def _refusals(*checks: Callable[[], None]) -> list[str]:
+    """Return what the checks refuse."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except ValueError as error:
+            found.append(str(error))
+    return found
 
 
 def check_matches(name: str, targets: Tensor) -> None:
     """Refuse a part in which no query has a right entry in the gallery, and say how many have none.
 
     Args:
-        name: Of the part.
+        name: Of the part, ``val`` or ``test``; only validation may be empty.
         targets: See `RetrievalEntries`, ``(N, 3)``.
 
     Raises:
         ValueError: If none has.
     """
+    if name == "val" and not len(targets):
+        return
     query, gallery = (targets[:, 2] & QUERY) > 0, (targets[:, 2] & GALLERY) > 0
     unmatched = int((count_right(targets)[query] == 0).sum())
     if unmatched == int(query.sum()):

@@ -238,6 +238,14 @@ class RetrievalFiles(RetrievalDataModule):
         self._files = files
         return RetrievalEntries(pixels, files.targets)
 
+    def read_identities(self) -> Tensor:
+        """Return the identities of all files that can be decoded; none is decoded unless broken ones are left out."""
+        leaves_out = self.in_memory and self.source.broken == "skip"
+        files = self.source.load()[1] if leaves_out else self.source.find_intact()
+        assert isinstance(files, IdentityFiles)
+        self._files = files
+        return files.targets
+
     def fingerprint(self) -> str:
         """SHA-256 of all images, identities, cameras and parts.
 

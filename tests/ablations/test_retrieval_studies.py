@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import yaml
 from safetensors.torch import save_file
 
+from ablations.errors import StudyError
 from ablations.executors import Finished, run_inline
 from ablations.parsing import build, build_inference, resolve
 from ablations.planner import load_plan
@@ -23,6 +24,7 @@ from tests.helpers.recipes import write_study
 MARKET = "market1501_resnet50"
 ROWS = range(len(yaml.safe_load(find_study(MARKET).read_text())["tricks"]))
 """All but the last, re-ranking, which is scored with the weights of the one before."""
+FEW_PERSONS = {"model.network.num_classes": 2, "data.identities_per_batch": 2, "data.images_per_identity": 2}
 ALPHABETS = {
     "background_small1": ("Korean", "Early_Aramaic", "Balinese"),
     "background_small2": ("Sanskrit", "Tagalog", "Japanese_(katakana)"),
@@ -51,8 +53,11 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plans(data_dir):
-    """The plans of both studies, by name; without the weights of ImageNet."""
-    settings = {MARKET: {"model.init": None}, "omniglot_retrieval": {}}
+    """The plans of both studies, by name; without the weights of ImageNet, and with batches of so few pictures."""
+    settings = {
+        MARKET: {"model.init": None, **FEW_PERSONS},
+        "omniglot_retrieval": {"model.network.num_classes": 3, "data.identities_per_batch": 3},
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRICKSTACK_DATA", str(data_dir))
         yield {name: load_plan(find_study(name), settings=setting) for name, setting in settings.items()}
@@ -77,13 +82,12 @@ class StopAfterTwoSteps(L.Callback):
 @pytest.mark.parametrize("index", ROWS)
 def test_a_row_of_market_takes_two_steps_and_is_scored(plans, index):
     recipe = Recipe(plans[MARKET].rows[index].recipe)
-    settings = {"identities_per_batch": 2, "images_per_identity": 2, "num_workers": 0, "eval_batch_size": 4}
+    settings = {"num_workers": 0, "eval_batch_size": 4}
     for path, value in {
         **{f"data.{key}": value for key, value in settings.items()},
         "trainer.accelerator": "cpu",
     }.items():
         recipe.set(path, value)
-    recipe.set("model.network.num_classes", 2)
     L.seed_everything(0, verbose=False)
     parts = build(recipe.config)
     callbacks = [*(parts.trainer_arguments["callbacks"] or []), StopAfterTwoSteps()]
@@ -132,3 +136,65 @@ def test_snapshots_are_scored_by_their_features_side_by_side(tmp_path):
     together = score_weights(parts, files, Inference()).predictions["features"]
     expected = np.concatenate([each / np.linalg.norm(each, axis=1, keepdims=True) for each in features], axis=1)
     np.testing.assert_allclose(together, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        (
+            {"data.identities_per_batch": 3},
+            "takes 3 identities a step, but there are 2",
+        ),
+        (
+            {"trainer.devices": 2},
+            r"on 2 process\(es\) takes 4 identities a step, but there are 2\. Set it to at most 1",
+        ),
+        ({"data.images_per_identity": 3}, "2 identities have fewer than images_per_identity=3 images.*: 0002, 0007"),
+        (
+            {"model.network.num_classes": 751},
+            "num_classes is 751, but the number of identities to train on is 2. Set it to that",
+        ),
+    ],
+)
+def test_a_study_whose_data_cannot_be_trained_on_is_refused_by_its_plan(data_dir, monkeypatch, settings, text):
+    monkeypatch.setenv("TRICKSTACK_DATA", str(data_dir))
+    with pytest.raises(StudyError, match=rf"row 'base': data: .*{text}") as caught:
+        load_plan(find_study(MARKET), settings={"model.init": None, **FEW_PERSONS, **settings})
+    assert len(caught.value.problems) == 1  # not one for each row
+
+
+def test_a_study_whose_data_cannot_be_scored_is_refused_by_its_plan_with_all_that_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRICKSTACK_DATA", str(tmp_path))
+    for folder, person in (("bounding_box_train", 2), ("query", 2), ("bounding_box_test", 5)):
+        name = f"{person:04}_c1s1_000001_01.jpg"
+        write_image(tmp_path / "Market-1501-v15.09.15" / folder / name, smooth_pixels(8, 4, seed=person))
+    with pytest.raises(StudyError) as caught:
+        load_plan(find_study(MARKET), settings={"model.init": None, **FEW_PERSONS})
+    (apart, matches, batches, classes) = caught.value.problems
+    assert "1 identity is both in training or validation and in the test: '0002'" in apart
+    assert "none of 1 test queries has an image of its identity in the gallery of 1" in matches
+    assert "takes 2 identities a step, but there are 1" in batches and "1 identity has fewer than" in batches
+    assert "num_classes is 2, but the number of identities to train on is 1" in classes
+
+
+def test_the_split_of_every_seed_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRICKSTACK_DATA", str(tmp_path))
+    for person in range(4):
+        for number in range(1 if person == 0 else 2):
+            write_image(tmp_path / "ids" / "train" / f"{person}" / f"{number}.png", smooth_pixels(8, 8, seed=person))
+    for number in range(2):
+        write_image(tmp_path / "ids" / "test" / "9" / f"{number}.png", smooth_pixels(8, 8, seed=number))
+    data = {"folder": "ids", "train": ["train"], "test": ["test"], "val_size": 1, "channels": 3, "image_size": 8}
+    batches = {"identities_per_batch": 2, "images_per_identity": 2}
+    changes = {
+        **{f"data.{name}": value for name, value in {**data, **batches}.items()},
+        "model.network.num_classes": 3,
+        "model.network.in_channels": 3,
+    }
+    study = {"task": "retrieval", "base": "omniglot", "metric": "test/map", "tricks": ["bnneck"]}
+    path = write_study(tmp_path, **study, seeds=8, set=changes, vary=["init", "order", "split"])
+    with pytest.raises(StudyError) as caught:
+        load_plan(path)
+    texts = " ".join(caught.value.problems)
+    assert "1 identity has fewer than images_per_identity=2 images, the fewest 1: train/0" in texts
+    assert "none of 1 val queries" in texts  # where the one with one image is for validation

@@ -70,7 +70,7 @@ def test_duke_has_the_folders_of_market(tmp_path: Path) -> None:
 def test_wrong_persons_are_refused_before_training(tmp_path: Path) -> None:
     root = write_persons(tmp_path / "market", PERSONS)
     write_persons(root, {"query": ["0007_c4s1_001051_00.jpg"]})
-    with pytest.raises(ValueError, match=r"Market1501: 1 identities are both in training .* and in the test: '0007'"):
+    with pytest.raises(ValueError, match=r"Market1501: 1 identity is both in training .* and in the test: '0007'"):
         set_up(Market1501, root)
     write_persons(root, {"query": ["cat.jpg"]})
     with pytest.raises(ValueError, match=r"1 of 12 file names do not say .*'query/cat.jpg'"):

@@ -146,6 +146,16 @@ def test_a_neck_stands_between_distances_and_classes() -> None:
             torch.testing.assert_close(module(make_images()), expected)
 
 
+def test_losses_of_distances_act_before_the_neck() -> None:
+    module = attach_trainer(make_module(neck="batch_norm", center_weight=0.01))
+    (branch,) = found = module.network.embed(make_images())
+    assert module.center_loss is not None
+    expected = F.cross_entropy(branch.scores, LABELS) + 0.5 * BatchHardTripletLoss(0.3)(branch.before, LABELS)
+    expected = expected + 0.01 * module.center_loss(branch.before, LABELS)
+    assert (branch.before - branch.after).abs().max() > 0.1
+    torch.testing.assert_close(module._add_losses(found, LABELS), expected)
+
+
 def test_a_margin_lowers_the_label_in_training_alone() -> None:
     module = attach_trainer(make_module(head=ArcFace, neck="batch_norm", feature_losses=[]))
     loss = module.training_step((make_images(), LABELS), 0)
@@ -165,6 +175,16 @@ def test_the_loss_is_the_mean_over_branches(branches: Callable[..., nn.Module]) 
     module.feature_losses, module.center_loss = nn.ModuleList(), None
     expected = sum(F.cross_entropy(branch.scores, LABELS).item() for branch in found) / len(found)
     assert module._add_losses(found, LABELS).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("branches", [partial(PartFeatures, parts=2, width=3), partial(MultiGranularity, width=3)])
+def test_features_of_parts_take_part_in_no_loss_of_distances(branches: Callable[..., nn.Module]) -> None:
+    module = attach_trainer(make_module(branches=branches))
+    found = module.network.embed(torch.rand(8, 1, 12, 8, generator=torch.Generator().manual_seed(0)))
+    classes = torch.stack([F.cross_entropy(branch.scores, LABELS) for branch in found]).mean()
+    triplets = [BatchHardTripletLoss(0.3)(branch.before, LABELS) for branch in found if branch.is_global]
+    assert 0 < len(triplets) < len(found)
+    torch.testing.assert_close(module._add_losses(found, LABELS), classes + 0.5 * torch.stack(triplets).mean())
 
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
