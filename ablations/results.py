@@ -169,7 +169,8 @@ def gather(folder: Path, store: RunStore) -> None:
                     results[key, seed + offset] = store.folder(key, seed + offset).result()
             run = store.folder(row["key"], seed)
             found = run.score_with_costs(row["inference"]) if results[row["key"], seed] is not None else None
-            scores.append(earlier.completed(_score_line(row, seed, run, found[0] if found else None)))
+            line = _score_line(row, seed, run, found[0] if found else None)
+            scores.append(earlier.completed(line, is_known=bool(run.status())))
             if scores[-1]["status"] == "done":
                 costs = found[1] if found else earlier.tests.get(_identity(scores[-1]), {})
                 tests.append({"row": row["index"], "seed": seed, **{name: costs.get(name) for name in TEST_COLUMNS}})
@@ -199,8 +200,11 @@ class _Gathered:
 
     @cached_property
     def scores(self) -> dict[tuple[str, str, str], dict[str, Any]]:
-        lines = _read_csv(self._folder / "scores.csv")
-        return {_identity(line): line for line in lines if line.get("status") == "done"}
+        return {key: line for key, line in self.lines.items() if line.get("status") == "done"}
+
+    @cached_property
+    def lines(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        return {_identity(line): line for line in _read_csv(self._folder / "scores.csv")}
 
     @cached_property
     def costs(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -211,10 +215,17 @@ class _Gathered:
         tests = {(line["row"], line["seed"]): line for line in _read_csv(self._folder / "inference_costs.csv")}
         return {key: tests.get((line["row"], line["seed"]), {}) for key, line in self.scores.items()}
 
-    def completed(self, line: dict[str, Any]) -> dict[str, Any]:
-        """Return a line of `scores.csv`, with its earlier score if the store holds nothing for it."""
-        before = self.scores.get(_identity(line)) if line["status"] == "missing" else None
-        if before is None:
+    def completed(self, line: dict[str, Any], is_known: bool) -> dict[str, Any]:
+        """Return a line of `scores.csv`, with its earlier score if the store holds nothing for it.
+
+        Args:
+            line: what the store says.
+            is_known: whether the store knows of the training; if not, an earlier failure stays one, with its reason.
+        """
+        before = self.lines.get(_identity(line), {}) if line["status"] == "missing" else {}
+        if before.get("status") == "failed" and not is_known:
+            return {**line, "status": "failed", "reason": before.get("reason", "")}
+        if before.get("status") != "done":
             return line
         metrics = {name: value for name, value in before.items() if name not in _SCORE_COLUMNS}
         return {**line, "status": "done", **metrics}

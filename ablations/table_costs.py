@@ -7,6 +7,12 @@ from ablations.table_format import row_list
 from ablations.table_records import Table, TableRow
 
 NONE = "–"
+COST_FIELDS = {
+    "seconds a test": "test_seconds",
+    "peak memory (MB)": "peak_memory_mb",
+    "FLOPs an image": "flops_per_image",
+}
+"""The columns for costs beyond training time and parameters, and the field of a row behind each."""
 
 
 def cost_columns(table: Table) -> dict[str, list[str]]:

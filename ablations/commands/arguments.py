@@ -9,9 +9,9 @@ import yaml
 
 from ablations import workers
 from ablations.commands.console import err
-from ablations.errors import StudyError, UserError, did_you_mean
+from ablations.errors import StoreError, StudyError, UserError, did_you_mean
 from ablations.plan import Plan, Row
-from ablations.results import study_folder
+from ablations.results import read_study_record, study_folder
 from ablations.store import RunStore
 from ablations.study import MODES
 from ablations.study_file import find_study, read_study
@@ -41,7 +41,11 @@ def plan_folder(options: argparse.Namespace, plan: Plan) -> Path:
 
 
 def stored_folder(options: argparse.Namespace) -> Path:
-    """The results folder of a study that ran, also where its file is not there any more."""
+    """The results folder of a study that ran, also where its file is not there any more.
+
+    Raises:
+        StoreError: it has not run yet, or its record is damaged.
+    """
     try:
         study = read_study(find_study(options.study))
         name, own_mode = study.name, study.mode
@@ -49,8 +53,12 @@ def stored_folder(options: argparse.Namespace) -> Path:
         if not (options.results / options.study / "study.json").is_file():
             raise
         name, own_mode = options.study, options.mode or MODES[0]
-    folder: Path = options.results / name
-    return folder / options.mode if options.mode and options.mode != own_mode else folder
+    other_mode = options.mode if options.mode and options.mode != own_mode else ""
+    folder: Path = options.results / name / other_mode
+    if read_study_record(folder) is None:
+        mode = f" --mode {other_mode}" if other_mode else ""
+        raise StoreError(f"{folder} holds no study yet. Run it first: ablate run {options.study}{mode}.")
+    return folder
 
 
 def run_store(options: argparse.Namespace) -> RunStore:

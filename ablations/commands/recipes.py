@@ -30,13 +30,13 @@ def fit_command(options: argparse.Namespace) -> int:
 
     ranks = started_as()
     err.quiet = out.quiet = ranks is not None and not ranks.is_first
+    project = check_project(options.wandb) if options.wandb is not None else ""
     arguments = (options.recipe, read_settings(options.set), options.seed, run_store(options))
     training = single_training(*arguments)
     if is_search(training.recipe):
         if not (search_rate(training) if ranks is None else _fit(training)):
             return 1
         training = single_training(*arguments)
-    project = check_project(options.wandb) if options.wandb else ""
     offline = bool(project) and goes_offline(connect_in_worker())
     for part in with_ensemble(training):
         if project:

@@ -29,12 +29,13 @@ def run_command(options: argparse.Namespace) -> int:
     slurm_options(options)  # what is wrong with them is said at once
     from ablations.table import to_rich, write_table  # imports pandas, which a plan is spared
 
+    given = check_project(options.wandb) if options.wandb is not None else ""
     plan, gpus = make_plan(options)
     rows = chosen_rows(plan, options.rows)
     race = _race(options, plan)
     store = run_store(options)
     make_writable(store.path)
-    project = check_project(options.wandb) if options.wandb else plan.study.wandb_project
+    project = given or plan.study.wandb_project
     offline = bool(project) and goes_offline(workers.call(connect_in_worker))
     if plan.searches:
         if options.executor == "slurm":

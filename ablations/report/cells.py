@@ -7,11 +7,13 @@ import html
 
 from ablations import table_format, table_text
 from ablations.table import Table, TableRow
+from ablations.table_costs import COST_FIELDS, cost_columns
 from ablations.table_format import metric_name, number, seed_list
 from ablations.table_notes import MODE_TEXTS, incident_lines, note_lines
 
 __all__ = [
     "NONE",
+    "costs",
     "gain",
     "incidents",
     "metric_name",
@@ -52,6 +54,14 @@ def published(table: Table, row: TableRow) -> str:
 def seconds(row: TableRow) -> list[str]:
     """Return the seconds a training and how many times those of the row compared with."""
     return table_text.seconds_text(row)
+
+
+def costs(table: Table) -> dict[str, list[tuple[float, list[str]]]]:
+    """Return the columns for further costs by heading: of each row what it is sorted by, and its lines."""
+    return {
+        name: [(getattr(row, COST_FIELDS[name]), text.split(" ")) for row, text in zip(table.rows, texts, strict=True)]
+        for name, texts in cost_columns(table).items()
+    }
 
 
 def parameters(row: TableRow) -> str:

@@ -80,7 +80,7 @@ def render_page(
         answer=headline.answer(table),
         facts=_facts(table),
         columns=_columns(table),
-        rows=[(row, _cells(table, row)) for row in table.rows],
+        rows=_rows(table),
         notes=cells.notes(table),
         effects=effects_of(table),
         incidents=cells.incidents(table),
@@ -120,10 +120,16 @@ def _columns(table: Table) -> list[Column]:
     what = "row and what it leaves out" if table.mode == "leave-one-out" else "row and what it adds"
     titles = {"#": "number", what: "text", cells.metric_name(table): "number", "gain": "number"}
     titles |= {"p (Holm)": "number", "verdict": "text", "published gain": "number", "seconds a training": "number"}
-    return [Column(title, kind) for title, kind in {**titles, "parameters": "number"}.items()]
+    titles |= dict.fromkeys([*cells.costs(table), "parameters"], "number")
+    return [Column(title, kind) for title, kind in titles.items()]
 
 
-def _cells(table: Table, row: TableRow) -> list[Cell]:
+def _rows(table: Table) -> list[tuple[TableRow, list[Cell]]]:
+    costs = cells.costs(table).values()
+    return [(row, _cells(table, row, [of_rows[place] for of_rows in costs])) for place, row in enumerate(table.rows)]
+
+
+def _cells(table: Table, row: TableRow, costs: Sequence[tuple[float, list[str]]]) -> list[Cell]:
     gain = row.gain.estimate if row.gain else None
     return [
         Cell((str(row.index),), str(row.index)),
@@ -138,6 +144,7 @@ def _cells(table: Table, row: TableRow) -> list[Cell]:
         ),
         Cell((cells.published(table, row),), _order(row.published)),
         Cell(tuple(cells.seconds(row)), _order(row.seconds)),
+        *(Cell(tuple(lines), _order(value)) for value, lines in costs),
         Cell((cells.parameters(row),), _order(row.parameters)),
     ]
 

@@ -44,10 +44,10 @@ def check_project(project: str) -> str:
     Raises:
         UserError: W&B would refuse it.
     """
-    if not re.fullmatch(r"([^/\\#?%:\s]{1,128}/)?[^/\\#?%:]{1,128}", project):
+    if not re.fullmatch(r"([^/\\#?%:\s]{1,128}/)?(?!\s)[^/\\#?%:]{1,128}(?<!\s)", project):
         raise UserError(
             f"the W&B project {project!r} cannot be: write PROJECT or TEAM/PROJECT, without any of / \\ # ? % : in the "
-            f"name and at most 128 characters long."
+            f"name or spaces around it, and at most 128 characters long."
         )
     return project
 

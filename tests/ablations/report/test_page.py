@@ -118,6 +118,22 @@ def test_the_table_of_the_page_is_that_of_the_study(tmp_path):
     assert {f"recipe-{row.index}" for row in table.rows} <= set(page.values("id"))
 
 
+def test_every_cost_that_the_notes_explain_has_a_column_that_sorts(tmp_path):
+    write_results(tmp_path / "small", plan_rows(3))
+    lines = ["row,seed,seconds,flops_per_image"]
+    lines += [f"{row},{seed},{0.1 * (1 + row)},{1000000 * (1 + row)}" for row in range(3) for seed in range(5)]
+    (tmp_path / "small/inference_costs.csv").write_text("\n".join(lines) + "\n")
+    page = check(report(tmp_path / "small"))
+    for name in ("seconds a training", "seconds a test", "FLOPs an image", "parameters"):
+        assert name in page.texts
+    for words in ("0.3", "(×1.50)", "3M"):
+        assert words in page.texts
+    orders = list(page.values("data-order"))
+    assert len(orders) == 11 * 3
+    assert (float(orders[8]), orders[9]) == (pytest.approx(0.1), "1000000.0")
+    assert "Seconds a test are" in page.text and "FLOPs are those" in page.text
+
+
 def test_a_verdict_is_worded_and_not_only_coloured(tmp_path):
     rows = plan_rows(4)
     text = whole(tmp_path, rows, 5, scores={(2, seed): 0.8 + 0.01 * seed for seed in range(5)})

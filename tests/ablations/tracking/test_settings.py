@@ -85,7 +85,7 @@ def test_a_project_may_have_a_team(project):
     assert check_project(project) == project
 
 
-@pytest.mark.parametrize("project", ["", "a/b/c", "50%", "/p", "a:b", "x" * 129])
+@pytest.mark.parametrize("project", ["", " ", "p ", " p", "team/ p", "a/b/c", "50%", "/p", "a:b", "x" * 129])
 def test_a_project_that_w_and_b_refuses_is_refused_at_once(project):
     with pytest.raises(UserError, match="cannot be: write PROJECT or TEAM/PROJECT"):
         check_project(project)

@@ -1,0 +1,29 @@
+"""Gathering a results folder again, with a store that holds less than it once did."""
+
+from pathlib import Path
+
+from ablations.results import gather
+from ablations.store import RunStore, write_json
+from ablations.table import read_table
+from tests.helpers.results_folder import plan_rows, write_results
+
+
+def test_a_failed_seed_stays_failed_where_the_store_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    write_results(folder, plan_rows(2), 3, scores={(1, 0): "out of memory", (1, 2): None})
+    gather(folder, RunStore(tmp_path / "nothing"))
+    row = read_table(folder).rows[1]
+    assert (row.n_done, row.n_failed, row.n_missing) == (1, 1, 1)
+    assert [(failure.reason, failure.seeds) for failure in row.failures] == [("out of memory", (0,))]
+
+
+def test_a_failed_seed_that_runs_again_is_not_failed_any_more(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "small", plan_rows(2)
+    write_results(folder, rows, 3, scores={(1, 0): "out of memory"})
+    store = RunStore(tmp_path / "runs")
+    run = store.folder(rows[1]["key"], 0)
+    run.path.mkdir(parents=True)
+    write_json(run.path / "status.json", {"state": "running"})
+    gather(folder, store)
+    row = read_table(folder).rows[1]
+    assert (row.n_done, row.n_failed, row.n_missing) == (2, 0, 1)
