@@ -1,6 +1,7 @@
 """The verbs about a study on a cluster: how its trainings are doing, and ending them."""
 
 import argparse
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,9 @@ def slurm_options(options: argparse.Namespace) -> SlurmOptions:
     for name, least in (("max_running", 1), ("cpus_per_task", 1), ("gpus_per_node", 0), ("retries", 0)):
         if given.get(name, least) < least:
             raise UserError(f"--slurm.{name} is {given[name]}; it must be at least {least}.")
+    for name, unit in (("mem", "GiB"), ("poll", "seconds")):
+        if not 0 < given.get(name, 1.0) < math.inf:  # nan is refused, too
+            raise UserError(f"--slurm.{name} is {given[name]}; it must be a number of {unit} above 0.")
     if "time" in given:
         given["minutes"] = minutes_of(given.pop("time"))
     for short, name in (("mem", "memory_gib"), ("poll", "poll_seconds")):

@@ -16,10 +16,11 @@ from ablations.commands.shared_steps import connect_in_worker, goes_offline, say
 from ablations.environment import code_version, library_versions, processor_name
 from ablations.errors import UserError
 from ablations.executors import Event, default_jobs, most_devices, run_inline, run_local, run_slurm
+from ablations.executors.slurm_cluster import check_cluster
 from ablations.plan import Plan, Training
 from ablations.processes import check_machine
 from ablations.progress import StudyProgress
-from ablations.results import check_unchanged, gather, write_study
+from ablations.results import check_unchanged, gather, read_study_record, write_study
 from ablations.store import RunFolder, RunStore, make_writable
 from ablations.tracking import check_project, track_study
 
@@ -45,6 +46,8 @@ def run_command(options: argparse.Namespace) -> int:
                 search_rate(training)
         plan, gpus = make_plan(options)
     folder = plan_folder(options, plan)
+    if read_study_record(folder) is None or not race:  # a race may need no more than it has
+        _check_executor([each for each in plan.trainings(store, rows) if not each.is_done()], options, gpus)
     make_writable(folder)
     if not options.replace:
         check_unchanged(folder, plan)
@@ -130,6 +133,17 @@ def _events(trainings: list[Training], study: str, options: argparse.Namespace, 
     check_machine(trainings, options.executor, gpus)
     jobs = options.jobs or default_jobs(gpus, most_devices(trainings))
     return run_inline(trainings, jobs) if options.executor == "inline" else run_local(trainings, jobs, gpus)
+
+
+def _check_executor(trainings: list[Training], options: argparse.Namespace, gpus: int) -> None:
+    """See that this machine, or its Slurm, can run the trainings, before anything is written for them.
+
+    A study that was recorded would refuse the settings with which it can be run as another version of itself.
+    """
+    if options.executor != "slurm":
+        check_machine(trainings, options.executor, gpus)
+    elif trainings:
+        check_cluster(slurm_options(options), trainings)
 
 
 def _say_corrupt(trainings: list[Training]) -> None:

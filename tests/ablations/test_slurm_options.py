@@ -9,6 +9,7 @@ from ablations.errors import UserError
 from ablations.executors import run_slurm, slurm_cluster
 from ablations.executors.slurm_cluster import SlurmOptions, minutes_of
 from ablations.store import RunStore, write_json
+from tests.helpers.recipes import write_study
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,28 @@ def test_a_machine_without_slurm_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["--executor", "slurm"], "there is no Slurm on this machine"),
+        (["--set", "trainer.num_nodes=2"], "trainer.num_nodes is 2, and this is one machine"),
+    ],
+)
+def test_a_study_that_cannot_run_here_is_not_recorded(arguments, says, tmp_path, monkeypatch, capsys):
+    """Otherwise the settings with which it can would be refused as another version of it."""
+    monkeypatch.setattr(slurm_cluster.shutil, "which", lambda _: None)
+    assert main(["run", str(write_study(tmp_path)), "--results", str(tmp_path / "results"), *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.rglob("study.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
         (["--slurm.partition", "gpu"], "--slurm.partition needs --executor slurm"),
         (["--executor", "slurm", "--slurm.time", "soon"], "--slurm.time 'soon' is no time limit"),
         (["--executor", "slurm", "--slurm.max_running", "0"], "--slurm.max_running is 0; it must be at least 1"),
         (["--executor", "slurm", "--slurm.retries", "-1"], "--slurm.retries is -1; it must be at least 0"),
+        (["--executor", "slurm", "--slurm.mem", "-1"], "--slurm.mem is -1.0; it must be a number of GiB above 0"),
+        (["--executor", "slurm", "--slurm.mem", "nan"], "--slurm.mem is nan; it must be a number of GiB above 0"),
+        (["--executor", "slurm", "--slurm.poll", "-1"], "--slurm.poll is -1.0; it must be a number of seconds above 0"),
     ],
 )
 def test_options_that_cannot_be_are_refused(arguments, says, capsys):

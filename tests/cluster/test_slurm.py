@@ -96,6 +96,13 @@ def task_of(training):
     return entry_of(training).task
 
 
+def cancel_and_wait(task):
+    """Cancel a task and wait for its end: a node that is lost meanwhile may leave its training to go on."""
+    cancel([task])
+    while read_queue()[task].is_active:
+        time.sleep(0.1)
+
+
 def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_local_one(slurm, tmp_path, capsys):
     epochs = {"trainer.max_epochs": 80}
     _, alone = make_plan(tmp_path / "local", **epochs)
@@ -116,15 +123,15 @@ def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_
 
     (lost, *_) = [training for training in trainings if entry_of(training).nodes == "node2"]
     requeued, limited, cancelled = (training for training in trainings if training is not lost)
+    number = task_of(cancelled)
     stop_each_in_mid_training(
         {
             requeued.folder: lambda: subprocess.run(["scontrol", "requeue", task_of(requeued)], check=True),
             limited.folder: lambda: end_time(task_of(limited), limited),
-            cancelled.folder: lambda: cancel([task_of(cancelled)]),
+            cancelled.folder: lambda: cancel_and_wait(number),
             lost.folder: lambda: lose_node(slurm, "node2", lost),
         }
     )
-    number = task_of(cancelled)
     assert follow(events) == [f"the task {number} was cancelled"]
     start_node(slurm, "node2")
     assert follow(run_slurm([cancelled], "small", OPTIONS)) == []
