@@ -136,7 +136,8 @@ def _find_wrong_fields(key: str, entries: list[Any]) -> list[str]:
         for name, kind in _FIELDS[key].items():
             value = entry.get(name)
             is_side = name in ("width", "height")
-            if not isinstance(value, kind) or isinstance(value, bool) or (is_side and value < 1):
+            is_right = isinstance(value, kind) and not isinstance(value, bool)
+            if not is_right or (is_side and isinstance(value, int) and value < 1):
                 right = "a text" if kind is str else "a whole number from 1 up" if is_side else "a whole number"
                 problems.append(f"{key}[{place}] has the {name} {value!r}; it must be {right}.")
     return problems
