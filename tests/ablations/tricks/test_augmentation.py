@@ -70,7 +70,7 @@ def test_principal_colors_come_from_imagenet_or_from_the_data():
 
 def test_principal_colors_of_images_with_boxes_are_imagenets():
     scenes = base_recipe("digit_scenes")
-    with pytest.raises(RecipeError, match="from_data is for classification and retrieval. Leave it out"):
+    with pytest.raises(RecipeError, match=r"from_data is for classification and retrieval\. Leave it out"):
         pca_lighting(Recipe(scenes), from_data=True)
 
 
