@@ -174,6 +174,19 @@ def _component_parser(cls: type) -> LightningArgumentParser:
     return parser
 
 
+def build_component(base: type, component: dict[str, Any]) -> Any:
+    """Build a resolved component that is a `base`.
+
+    Raises:
+        RecipeError: a class refuses its arguments.
+    """
+    parser = _component_parser(base)
+    try:
+        return parser.instantiate(parser.parse_object({"component": copy.deepcopy(component)})).component
+    except (ArgumentError, ValueError) as error:
+        raise RecipeError(_refusal(error) or _clear_message("component", error)) from None
+
+
 def _resolve_section(section: str, value: dict[str, Any]) -> Any:
     return json.loads(_resolve_section_text(section, json.dumps(value)))
 

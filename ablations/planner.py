@@ -19,7 +19,7 @@ from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
 from ablations.keys import class_of, kept_weights, scorings_of, training_key
 from ablations.lr_search import RATE, with_found_rate
 from ablations.modes import Draft, RowMaker
-from ablations.parsing import resolve, resolve_edits
+from ablations.parsing import build_component, resolve, resolve_edits
 from ablations.plan import Plan, Row, Training, is_search, recipe_needs
 from ablations.processes import process_problems
 from ablations.recipe import Recipe, changes, is_component, overlaps
@@ -31,6 +31,7 @@ from ablations.study import Study, TrickUse
 from ablations.study_file import read_study
 from ablations.yaml_file import read_mapping
 from callbacks import SnapshotEnsemble
+from lit_modules import Detector, YOLODetector
 
 WEIGHTS_FROM = {
     "ema": "ema",
@@ -185,6 +186,9 @@ class _Planner:
                 continue
             if reason := _refusal(json.dumps(component, sort_keys=True), trainer["max_epochs"], trainer["max_steps"]):
                 self._problem(f"row {row.name!r}: {reason}")
+        detector = row.recipe["model"]["init_args"].get("detector")
+        if reason := _detector_refusal(json.dumps(detector, sort_keys=True)):
+            self._problem(f"row {row.name!r}: {reason}")
 
     def _check_data(self, rows: Iterable[Row]) -> None:
         """Note data that cannot fill the batches of a row, or be scored; what is wrong with many rows only once."""
@@ -208,6 +212,20 @@ def _refusal(text: str, max_epochs: int | None, max_steps: int) -> str:
             if isinstance(made, SnapshotEnsemble):
                 made.ends(max_epochs, max_steps)
         except ValueError as error:
+            return str(error)
+    return ""
+
+
+@functools.cache
+def _detector_refusal(text: str) -> str:
+    """Return why a YOLOv3, given as JSON, cannot be built; empty if it can, or if it is another detector."""
+    detector = json.loads(text)
+    if not is_component(detector) or class_of(detector["class_path"]) is not YOLODetector:
+        return ""  # torchvision's may download weights when they are built
+    with torch.device("meta"):
+        try:
+            build_component(Detector, detector)
+        except RecipeError as error:
             return str(error)
     return ""
 

@@ -6,6 +6,7 @@ from datamodules.detection import (
     DetectionMixUp,
     DigitScenes,
     Mosaic,
+    PCALighting,
     RandomIoUCrop,
     VOCFolder,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "Market1501",
     "Mosaic",
     "Omniglot",
+    "PCALighting",
     "PKSampler",
     "RandomIoUCrop",
     "RetrievalDataModule",

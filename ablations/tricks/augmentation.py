@@ -79,11 +79,14 @@ def color_jitter(
     recipe.add("data.transforms", jitter, **strengths)
 
 
-@trick(
-    tasks={"classification", "retrieval"}, source="Krizhevsky et al., 2012, section 4.1; arXiv:1812.01187, section 2.1"
-)
+@trick(tasks=EVERY_TASK, source="Krizhevsky et al., 2012, section 4.1; arXiv:1812.01187, section 2.1")
 def pca_lighting(recipe: Recipe, sd: float = 0.1, from_data: bool = False) -> None:
     """Shift a training image's colour along the principal colours, ImageNet's or `from_data`, by Normal(0, `sd`)."""
+    if is_detection(recipe):
+        if from_data:
+            raise RecipeError("pca_lighting: from_data is for classification and retrieval. Leave it out.")
+        recipe.add("data.transforms", "datamodules.PCALighting", sd=sd)
+        return
     found_by_fit = {"eigenvalues": None, "eigenvectors": None} if from_data else {}
     recipe.add("data.transforms", "datamodules.BatchPCALighting", sd=sd, **found_by_fit)
 

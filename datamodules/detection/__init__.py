@@ -8,6 +8,7 @@ from datamodules.detection.detection_images import DetectionImages
 from datamodules.detection.digit_scenes import DigitScenes
 from datamodules.detection.fitting import fit_to_input, unfit_boxes
 from datamodules.detection.iou_crop import RandomIoUCrop
+from datamodules.detection.lighting import PCALighting
 from datamodules.detection.mixes import DetectionMixUp, Mosaic
 from datamodules.detection.voc import VOCFolder
 
@@ -20,6 +21,7 @@ __all__ = [
     "DigitScenes",
     "ImagePaths",
     "Mosaic",
+    "PCALighting",
     "RandomIoUCrop",
     "VOCFolder",
     "fit_to_input",

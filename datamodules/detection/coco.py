@@ -1,6 +1,7 @@
 """Folders in the layout of COCO: ``annotations/instances_<part>.json`` and a folder of images for each part."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,13 @@ from torch import nn
 from datamodules.detection.annotations import AnnotatedImages, BoxCollector, listed, refuse
 from datamodules.detection.detection_data import DetectionDataModule
 from datamodules.folders import data_root
+
+_FIELDS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str, "width": int, "height": int},
+    "annotations": {"id": int, "image_id": int, "category_id": int},
+    "categories": {"id": int, "name": str},
+}
+"""What each entry must have; the box of an annotation has a check of its own."""
 
 
 class COCOFolder(DetectionDataModule):
@@ -103,17 +111,36 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is no JSON: {error}.") from error
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    content = content if isinstance(content, dict) else {}
+    missing = [key for key in _FIELDS if not isinstance(content.get(key), list)]
     if missing:
-        raise ValueError(f"{file} has no {', '.join(missing)}: these are no COCO annotations.")
+        raise ValueError(f"{file} has no list of {', '.join(missing)}: these are no COCO annotations.")
+    refuse(file, [problem for key in _FIELDS for problem in _find_wrong_fields(key, content[key])])
     problems = []
-    for key in ("images", "annotations", "categories"):
+    for key in _FIELDS:
         counts = Counter(entry["id"] for entry in content[key])
         twice = [str(number) for number, count in counts.items() if count > 1]
         if twice:
             problems.append(f"the id of {key} {listed(twice)} is there more than once.")
     refuse(file, problems)
     return content
+
+
+def _find_wrong_fields(key: str, entries: list[Any]) -> list[str]:
+    """Say which fields are missing or of another kind, entry by entry."""
+    problems = []
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            problems.append(f"{key}[{place}] is {entry!r}; it must have {', '.join(_FIELDS[key])}.")
+            continue
+        for name, kind in _FIELDS[key].items():
+            value = entry.get(name)
+            is_side = name in ("width", "height")
+            is_right = isinstance(value, kind) and not isinstance(value, bool)
+            if not is_right or (is_side and isinstance(value, int) and value < 1):
+                right = "a text" if kind is str else "a whole number from 1 up" if is_side else "a whole number"
+                problems.append(f"{key}[{place}] has the {name} {value!r}; it must be {right}.")
+    return problems
 
 
 def _collect(file: Path, content: dict[str, Any], folder: Path) -> AnnotatedImages:
@@ -148,6 +175,10 @@ def _find_problems(annotation: dict[str, Any], images: set[int], labels: dict[in
         problems.append(f"annotation {number} is for the image_id {annotation['image_id']}, which no image has.")
     if annotation["category_id"] not in labels:
         problems.append(f"annotation {number} has the category_id {annotation['category_id']}, which no category has.")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(edge, int | float) for edge in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         problems.append(f"annotation {number} has the bbox {box}; it must be four numbers: x, y, width, height.")
     return problems
+
+
+def _is_finite(edge: Any) -> bool:
+    return isinstance(edge, int | float) and not isinstance(edge, bool) and math.isfinite(edge)

@@ -1,5 +1,6 @@
 """Folders in the layout of Pascal VOC: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,6 +135,8 @@ class _VOCAnnotation:
             root = ElementTree.parse(file).getroot()
         except FileNotFoundError:
             raise ValueError(f"{file} is missing.") from None
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read: {error.strerror}.") from error
         except ElementTree.ParseError as error:
             raise ValueError(f"{file} is no XML: {error}.") from error
         name = (root.findtext("filename") or "").strip()
@@ -150,6 +153,10 @@ class _VOCAnnotation:
             self.difficult = [int(each.findtext("difficult") or 0) == 1 for each in objects]
         except ValueError:
             raise ValueError(f"{file} has a size, a <bndbox> or a <difficult> that is missing or no number.") from None
+        if not all(math.isfinite(edge) for box in self.boxes for edge in box):
+            raise ValueError(f"{file} has a <bndbox> with an edge that is no finite number.")
+        if not all(self.kinds):
+            raise ValueError(f"{file} has an <object> without a class: its <name> is missing or empty.")
         if min(self.width, self.height) < 1:
             raise ValueError(f"{file} gives no <size> of its image: width {self.width}, height {self.height}.")
 
@@ -170,7 +177,10 @@ class _VOCList:
                 f"there is no list of images {file}. Put a folder in the layout of Pascal VOC there, or name another "
                 f"with folder, data_dir or the environment variable TRICKSTACK_DATA."
             )
-        stems = [line.split()[0] for line in file.read_text().splitlines() if line.strip()]
+        try:
+            stems = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is no text in UTF-8: {error.reason} at byte {error.start}.") from error
         images = root / folder / "JPEGImages"
         there = frozenset(path.name for path in images.iterdir()) if images.is_dir() else frozenset()
         annotations, problems = [], []

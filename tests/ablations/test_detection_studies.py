@@ -6,10 +6,13 @@ import lightning as L
 import pytest
 import yaml
 
+from ablations.errors import StudyError
+from ablations.keys import training_key
 from ablations.parsing import build, resolve
 from ablations.planner import load_plan
 from ablations.recipe import Recipe
 from ablations.study_file import find_study
+from ablations.tricks.detection_models import two_stage
 from tests.ablations.tricks.case import QUIET
 from tests.datamodules.detection.box_folders import coco_content, write_coco, write_voc
 
@@ -43,7 +46,7 @@ def plan_of(folders):
     @functools.cache
     def load(name):
         few = {"data.num_workers": 0} | ({"data.val_fraction": 0.5} if name != "bccd_yolov3" else {})
-        return load_plan(find_study(name), settings=few)
+        return load_plan(find_study(name), settings=few | CLASSES.get(name, {}))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRICKSTACK_DATA", str(folders))
@@ -66,6 +69,34 @@ def test_the_paper_trains_darknet_53_and_the_gains_stand_beside_ours(plan_of):
     assert [row.trick for row in plan.rows if row.unconfirmed] == ["box_augmentation"]
 
 
+def bccd_with(settings):
+    return load_plan(find_study("bccd_yolov3"), settings=settings)
+
+
+def test_classes_that_the_detector_does_not_know_are_listed_before_anything_trains(plan_of):
+    says = (
+        r"num_classes is 2, but the data has 3 classes: Platelets, RBC, WBC\. Set it to 3, or correct the classes "
+        r"in the annotations"
+    )
+    with pytest.raises(StudyError, match=says):
+        bccd_with({"model.detector.network.num_classes": 2})
+
+
+def test_torchvisions_detectors_need_a_class_for_the_background(plan_of):
+    base = plan_of("bccd_yolov3").rows[0].recipe
+    recipe = Recipe(base)
+    two_stage(recipe)
+    recipe.set("model.detector.network.num_classes", 3)
+    says = r"num_classes is 3, but the data has 3 classes and the background: Platelets, RBC, WBC\. Set it to 4"
+    with pytest.raises(StudyError, match=says):
+        training_key(resolve(recipe.config))
+
+
+def test_a_network_of_an_impossible_input_size_is_refused_before_anything_trains(plan_of):
+    with pytest.raises(StudyError, match=r"row 'base': YOLOv3: input_size is 100; it must be a multiple of 32"):
+        bccd_with({"model.detector.network.input_size": 100})
+
+
 class StopAfterTwoSteps(L.Callback):
     """Ends a run whose planned length stays what it is, since schedules and warm-up follow from it."""
 
@@ -83,7 +114,7 @@ def test_every_row_takes_two_steps_at_its_input_size(plan_of, name):
     losses = []
     for row in plan_of(name).rows:
         recipe = Recipe(row.recipe)
-        settings = {"data.batch_size": 1, "trainer.accelerator": "cpu"} | SHALLOW | CLASSES.get(name, {})
+        settings = {"data.batch_size": 1, "trainer.accelerator": "cpu"} | SHALLOW
         for path, value in settings.items():
             recipe.set(path, value)
         L.seed_everything(0, verbose=False)

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from ablations.errors import StudyError
+from ablations.errors import RecipeError, StudyError
 from ablations.parsing import build, resolve_edits
 from ablations.planner import load_plan
 from ablations.recipe import Recipe
-from tests.ablations.tricks.case import edited
+from ablations.tricks.augmentation import pca_lighting
+from tests.ablations.tricks.case import base_recipe, edited
 from tests.helpers.recipes import digits_recipe, write_study
 
 
@@ -65,6 +66,12 @@ def test_principal_colors_come_from_imagenet_or_from_the_data():
     recipe = Recipe(edited("pca_lighting", from_data=True))
     assert recipe.get("data.transforms.BatchPCALighting.eigenvalues") is None
     assert recipe.get("data.transforms.BatchPCALighting.eigenvectors") is None
+
+
+def test_principal_colors_of_images_with_boxes_are_imagenets():
+    scenes = base_recipe("digit_scenes")
+    with pytest.raises(RecipeError, match=r"from_data is for classification and retrieval\. Leave it out"):
+        pca_lighting(Recipe(scenes), from_data=True)
 
 
 def test_the_strongest_bag_of_augmentations_is_one_recipe(tmp_path):

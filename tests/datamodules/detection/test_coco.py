@@ -1,5 +1,7 @@
 """Folders in the layout of COCO."""
 
+import json
+
 import pytest
 
 from datamodules.detection import COCOFolder
@@ -51,6 +53,12 @@ def twice(content, key):
     return content
 
 
+def changed(key, **fields):
+    content = coco_content([CAT])
+    content[key][0].update(fields)
+    return content
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -62,12 +70,26 @@ def twice(content, key):
         (coco_content([CAT | {"bbox": [1, 2, 3]}]), r"annotation 0 has the bbox \[1, 2, 3\]; it must be four numbers"),
         (coco_content([CAT | {"bbox": [1, 2, 0, 3]}]), r"of 1 box\(es\) none has an area"),
         (coco_content([]), r"of 0 box\(es\) none has an area"),
-        ({"images": []}, r"train2017\.json has no annotations, categories: these are no COCO annotations"),
+        (coco_content([CAT | {"bbox": [1, 2, float("nan"), 3]}]), r"bbox \[1, 2, nan, 3\]; it must be four numbers"),
+        (
+            coco_content([CAT | {"image_id": None}]),
+            r"annotations\[0\] has the image_id None; it must be a whole",
+        ),
+        (changed("images", file_name=None), r"images\[0\] has the file_name None; it must be a text"),
+        (changed("images", width="64"), r"images\[0\] has the width '64'; it must be a whole number"),
+        (changed("images", height=0), r"images\[0\] has the height 0; it must be a whole number from 1 up"),
+        (changed("categories", name=3), r"categories\[0\] has the name 3; it must be a text"),
+        (coco_content([CAT]) | {"images": [5]}, r"images\[0\] is 5; it must have id, file_name, width, height"),
+        (coco_content([CAT]) | {"images": {"a": 1}}, r"train2017\.json has no list of images"),
+        ([1], r"train2017\.json has no list of images, annotations, categories"),
+        ({"images": []}, r"train2017\.json has no list of annotations, categories: these are no COCO annotations"),
     ],
 )
 def test_annotations_that_cannot_be_are_refused(tmp_path, content, message):
+    data = make(tmp_path, coco_content([CAT]))
+    (tmp_path / "pets/annotations/instances_train2017.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
-        make(tmp_path, content).read_parts()
+        data.read_parts()
 
 
 def test_a_missing_image_is_said(tmp_path):

@@ -118,6 +118,32 @@ def test_annotations_that_cannot_be_are_refused(root, content, message):
         read(root)
 
 
+@pytest.mark.parametrize("edge", ["nan", "inf"])
+def test_a_box_with_an_edge_that_is_no_finite_number_is_refused(root, edge):
+    write_annotation(root, "a", [("cat", (1, 1, float(edge), 20))])
+    with pytest.raises(ValueError, match=r"a\.xml has a <bndbox> with an edge that is no finite number"):
+        read(root)
+
+
+def test_an_object_without_a_class_is_refused(root):
+    write_annotation(root, "a", [("", (1, 1, 20, 20))])
+    with pytest.raises(ValueError, match=r"a\.xml has an <object> without a class: its <name> is missing or empty"):
+        read(root)
+
+
+def test_an_annotation_that_is_a_folder_is_refused(root):
+    (root / "Annotations/a.xml").unlink()
+    (root / "Annotations/a.xml").mkdir()
+    with pytest.raises(ValueError, match=r"a\.xml cannot be read: Is a directory"):
+        read(root)
+
+
+def test_a_list_that_is_no_text_is_refused_with_its_name(root):
+    (root / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfea\n")
+    with pytest.raises(ValueError, match=r"train\.txt is no text in UTF-8: invalid start byte at byte 0"):
+        read(root)
+
+
 def test_all_wrong_annotations_are_said_at_once(root):
     for stem in "ab":
         (root / f"Annotations/{stem}.xml").unlink()

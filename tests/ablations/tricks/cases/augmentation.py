@@ -48,6 +48,7 @@ CASES = [
     moving_boxes("center_crop", "CenterCrop", size=48),
     moving_boxes("brightness_jitter", "ColorJitter"),
     moving_boxes("color_jitter", "ColorJitter"),
+    moving_boxes("pca_lighting", "PCALighting"),
 ]
 
 OFF = {

@@ -239,3 +239,11 @@ def test_wrong_arguments_are_refused(arguments, message):
 def test_wrong_arguments_of_box_losses_are_refused(loss, arguments, message):
     with pytest.raises(ValueError, match=f"{loss.__name__}: {message}"):
         loss(**arguments)
+
+
+@pytest.mark.parametrize(("classes", "delta"), [(20, 1 / 40), (80, 1 / 80)])
+def test_smoothing_takes_one_fortieth_or_with_many_classes_their_share(classes, delta):
+    raw = torch.full((1, classes), 0.7)
+    pulled = YOLOv3Loss(label_smoothing=True)._classes(raw, torch.tensor([3])) - torch.nn.functional.softplus(raw)
+    wanted = torch.full((1, classes), delta).index_fill_(1, torch.tensor([3]), 1 - delta)
+    torch.testing.assert_close(pulled, -0.7 * wanted)
