@@ -11,16 +11,19 @@ import json
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import StudyError
 from ablations.parsing import build_data
 from ablations.plan import Scoring
+from ablations.processes import processes_of
 from ablations.recipe import is_component
 from ablations.references import TRAINING, reference_to
 from ablations.seeding import seeded
+from datamodules.image_data import ImageDataModule, check_full_batch
+from lit_modules import LitClassifier
 
 OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
 PRESENTATION = {
@@ -132,16 +135,80 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-@functools.cache
 def _fingerprint(data: str) -> str | None:
     """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""
+    return _known_data(data).fingerprint
+
+
+@dataclass(frozen=True)
+class _KnownData:
+    """What is known of the data set of a `data` section before anything is trained.
+
+    Args:
+        fingerprint: of its content; `None` if its class has none.
+        refusal: why its parts cannot be made; empty if they can.
+        training_images: how many there are; `None` if that is not known.
+        batch_size: training images a step in each process.
+        classes: how many there are; `None` if that is not known.
+    """
+
+    fingerprint: str | None = None
+    refusal: str = ""
+    training_images: int | None = None
+    batch_size: int = 1
+    classes: int | None = None
+
+
+@functools.cache
+def _known_data(data: str) -> _KnownData:
     section = json.loads(data)
     if not hasattr(class_of(section["class_path"]), "fingerprint"):
-        return None
+        return _KnownData()
     try:
-        return str(build_data(section).fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
+        module = build_data(section)
+        known = _KnownData(str(module.fingerprint()))  # type: ignore[attr-defined]  # found by hasattr above
     except (ValueError, OSError) as error:
         raise StudyError(f"data: {error}") from error
+    if not isinstance(module, ImageDataModule):
+        return known
+    try:
+        targets = module.known_training_targets()
+    except ValueError as error:
+        return replace(known, refusal=str(error))
+    if targets is None:
+        return known
+    return replace(known, training_images=len(targets), batch_size=module.batch_size, classes=module.num_classes)
+
+
+def data_problems(recipe: dict[str, Any]) -> list[str]:
+    """Return what in a recipe, whose `trainer` section was checked before, does not fit its data set, in sentences.
+
+    Raises:
+        StudyError: if the data set is not there, or not whole.
+    """
+    known = _known_data(json.dumps(recipe["data"]))
+    problems = [known.refusal] if known.refusal else []
+    if known.training_images is not None:
+        try:
+            check_full_batch(known.training_images, known.batch_size, processes_of(recipe["trainer"]).count)
+        except ValueError as error:
+            problems.append(str(error))
+    network = recipe["model"]["init_args"].get("network")
+    if known.classes is not None and is_component(network) and _is_counted(recipe["model"], network):
+        outputs = network["init_args"].get("num_classes", known.classes)
+        if outputs != known.classes:
+            problems.append(
+                f"the network's num_classes is {outputs}, but the data set has {known.classes} classes. "
+                f"Set model.network.num_classes to {known.classes}."
+            )
+    return problems
+
+
+def _is_counted(model: dict[str, Any], network: dict[str, Any]) -> bool:
+    """Whether the network's `num_classes` is known to be the number of outputs that are trained on the classes."""
+    return issubclass(class_of(model["class_path"]), LitClassifier) and network["class_path"].startswith(
+        ("lit_modules.", "torchvision.", "timm.")
+    )
 
 
 def _class_paths(value: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ import torch
 
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.keys import class_of, kept_weights, scorings_of, training_key
+from ablations.keys import class_of, data_problems, kept_weights, scorings_of, training_key
 from ablations.lr_search import RATE, with_found_rate
 from ablations.modes import Draft, RowMaker
 from ablations.parsing import resolve, resolve_edits
@@ -77,7 +77,8 @@ class _Planner:
             self._check_components(row)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
-        return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()))
+        misfits = {row.index: problems for row in made if (problems := tuple(data_problems(row.recipe)))}
+        return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()), misfits=misfits)
 
     def _known_tricks(self) -> list[tuple[TrickUse, Trick]]:
         """Look the tricks up and note those that there are not, or that are for another task."""
