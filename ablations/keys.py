@@ -195,7 +195,7 @@ def data_problems(recipe: dict[str, Any]) -> list[str]:
             problems.append(str(error))
     network = recipe["model"]["init_args"].get("network")
     if known.classes is not None and is_component(network) and _is_counted(recipe["model"], network):
-        outputs = network["init_args"].get("num_classes", known.classes)
+        outputs = (network.get("init_args") or {}).get("num_classes", known.classes)
         if outputs != known.classes:
             problems.append(
                 f"the network's num_classes is {outputs}, but the data set has {known.classes} classes. "
