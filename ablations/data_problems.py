@@ -1,55 +1,78 @@
-"""Whether the data of recipes can be trained on and scored, seen before anything trains.
+"""Whether a recipe can be trained on its data, and be scored, seen before anything trains.
 
-A DataModule that can tell has a method `find_problems`, given the number of processes; others are not asked.
+A DataModule that can tell has a method `find_problems`, given the number of processes, and `class_names` afterwards.
 """
 
+import functools
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
-from ablations.keys import class_of
-from ablations.parsing import build_data
+from ablations.keys import class_of, fingerprinted
 from ablations.processes import processes_of
 from ablations.recipe import is_component
 from ablations.seeding import seeded
+from lit_modules import LitClassifier, LitRetriever, TorchvisionDetector
+
+MOST_NAMED = 20
 
 
-def data_problems(recipes: Iterable[tuple[str, dict[str, Any]]], seeds: Collection[int]) -> dict[str, str]:
-    """Return why data cannot be trained on or scored, each reason in a sentence or two.
+def data_problems(recipe: dict[str, Any], seeds: Collection[int]) -> tuple[str, ...]:
+    """Return how a recipe does not fit its data, each way in a sentence or two.
 
     Args:
-        recipes: resolved recipes by name, with devices and nodes that are numbers.
-        seeds: those of their trainings, for data whose split follows the seed.
+        recipe: a resolved recipe, with devices and nodes that are numbers.
+        seeds: those of its trainings, for data whose split follows the seed.
 
-    Returns:
-        The name of the first recipe that each reason concerns, by reason.
+    Raises:
+        StudyError: if the data set is not there, or not whole.
     """
-    found: dict[str, str] = {}
-    looked: set[tuple[str, int, int | None]] = set()
-    for name, recipe in recipes:
-        network = recipe["model"]["init_args"].get("network")
-        classes = network["init_args"].get("num_classes") if is_component(network) else None
-        for seed in seeds:
-            data = json.dumps(seeded(recipe, seed)["data"], sort_keys=True)
-            case = (data, processes_of(recipe["trainer"]).count, classes)
-            if case not in looked:
-                looked.add(case)
-                for problem in _problems(json.loads(data), *case[1:]):
-                    found.setdefault(problem, name)
-    return found
+    processes = processes_of(recipe["trainer"]).count
+    found: dict[str, None] = {}
+    for seed in seeds:
+        problems, class_names = _look(json.dumps(seeded(recipe, seed)["data"]), processes)
+        found |= dict.fromkeys(problems)
+        if problem := _class_problem(recipe["model"], class_names):
+            found[problem] = None
+    return tuple(found)
 
 
-def _problems(section: dict[str, Any], processes: int, classes: int | None) -> list[str]:
-    if not hasattr(class_of(section["class_path"]), "find_problems"):
-        return []
+@functools.cache
+def _look(data: str, processes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what is wrong with the data of a `data` section by themselves, and their classes, as far as is known."""
+    module: Any = fingerprinted(data)[0]
     try:
-        datamodule: Any = build_data(section)
-        found: list[str] = datamodule.find_problems(processes)
+        problems = tuple(module.find_problems(processes)) if hasattr(module, "find_problems") else ()
     except (ValueError, OSError) as error:
-        return [str(error)]
-    if classes is not None and classes != datamodule.num_classes:
-        found.append(
-            f"model.network.num_classes is {classes}, but the number of identities to train on is "
-            f"{datamodule.num_classes}. Set it to that."
-        )
-    return found
+        return (str(error),), ()
+    return problems, tuple(getattr(module, "class_names", ()))
+
+
+def _class_problem(model: dict[str, Any], class_names: tuple[str, ...]) -> str:
+    """Return that a network counts other classes than there are; empty if it does not, or if that is not known."""
+    owner, path = model, "model.network"
+    if is_component(detector := model["init_args"].get("detector")):
+        owner, path = detector, "model.detector.network"
+    network = owner["init_args"].get("network")
+    if not class_names or not is_component(network) or not _counts_classes(model, owner, network):
+        return ""
+    background = int(issubclass(class_of(owner["class_path"]), TorchvisionDetector))
+    given, wanted = (network.get("init_args") or {}).get("num_classes"), len(class_names) + background
+    if not isinstance(given, int) or given == wanted:
+        return ""
+    named = ", ".join(class_names[:MOST_NAMED]) + (", …" if len(class_names) > MOST_NAMED else "")
+    one, many = "class", "classes"
+    if issubclass(class_of(model["class_path"]), LitRetriever):
+        one, many = "identity to train on", "identities to train on"
+    return (
+        f"{path}.num_classes is {given}, but the data has {len(class_names)} {one if len(class_names) == 1 else many}"
+        f"{' and the background' if background else ''}: {named}. Set it to {wanted}, or correct the data."
+    )
+
+
+def _counts_classes(model: dict[str, Any], owner: dict[str, Any], network: dict[str, Any]) -> bool:
+    """Whether the network's `num_classes` is known to be the number of outputs that are trained on the classes."""
+    if owner is not model:
+        return True
+    ours = issubclass(class_of(model["class_path"]), (LitClassifier, LitRetriever))
+    return ours and network["class_path"].startswith(("lit_modules.", "torchvision.", "timm."))

@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning import LightningDataModule
+
 from ablations.errors import StudyError
 from ablations.parsing import build_data
 from ablations.plan import Scoring
 from ablations.recipe import is_component
 from ablations.references import TRAINING, reference_to
 from ablations.seeding import seeded
-from datamodules.detection import DetectionDataModule
 
 OURS = {"ablations", "lit_modules", "datamodules", "callbacks"}
 PRESENTATION = {
@@ -50,12 +51,10 @@ def training_key(recipe: dict[str, Any]) -> str:
     trajectory["trainer"]["callbacks"] = [
         callback for callback in recipe["trainer"].get("callbacks") or [] if not observes_only(callback)
     ]
-    fingerprint, class_names = _fingerprint(json.dumps(recipe["data"]))
-    _check_classes(recipe["model"], class_names)
     code = {path: _user_code(path) for path in set(_class_paths(trajectory))}
     parts: dict[str, Any] = {
         "trajectory": trajectory,
-        "data": fingerprint,
+        "data": _fingerprint(json.dumps(recipe["data"])),
         "code": {path: digest for path, digest in code.items() if digest is not None},
     }
     if files := list(_source_files(trajectory)):
@@ -135,40 +134,29 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-@functools.cache
-def _fingerprint(data: str) -> tuple[str | None, tuple[str, ...]]:
-    """Return the content fingerprint of the data set of a `data` section, and its classes.
+def _fingerprint(data: str) -> str | None:
+    """Return the content fingerprint of the data set of a `data` section; `None` if its class has none."""
+    return fingerprinted(data)[1]
 
-    The fingerprint is `None` if the data's class has none; the classes are empty for all but images with boxes.
+
+@functools.cache
+def fingerprinted(data: str) -> tuple[LightningDataModule | None, str | None]:
+    """Return the data set of a `data` section with its content fingerprint; `None` twice if its class has none.
+
+    Args:
+        data: the section, as JSON.
+
+    Raises:
+        StudyError: if the data set is not there, or not whole.
     """
     section = json.loads(data)
     if not hasattr(class_of(section["class_path"]), "fingerprint"):
-        return None, ()
+        return None, None
     try:
-        datamodule = build_data(section)
-        fingerprint = str(datamodule.fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
+        module = build_data(section)
+        return module, str(module.fingerprint())  # type: ignore[attr-defined]  # found by hasattr above
     except (ValueError, OSError) as error:
         raise StudyError(f"data: {error}") from error
-    return fingerprint, datamodule.class_names if isinstance(datamodule, DetectionDataModule) else ()
-
-
-def _check_classes(model: dict[str, Any], class_names: tuple[str, ...]) -> None:
-    """Compare the number of classes of a detector with the data's.
-
-    Raises:
-        StudyError: they differ.
-    """
-    detector: dict[str, Any] = model["init_args"].get("detector") or {}
-    network: dict[str, Any] = (detector.get("init_args") or {}).get("network") or {}
-    given = (network.get("init_args") or {}).get("num_classes")
-    background = int(detector.get("class_path", "").endswith(".TorchvisionDetector"))
-    wanted = len(class_names) + background
-    if class_names and isinstance(given, int) and given != wanted:
-        more = " and the background" if background else ""
-        raise StudyError(
-            f"model.detector.network.num_classes is {given}, but the data has {len(class_names)} classes{more}: "
-            f"{', '.join(class_names)}. Set it to {wanted}, or correct the classes in the annotations."
-        )
 
 
 def _class_paths(value: Any) -> Iterator[str]:

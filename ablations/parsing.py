@@ -265,6 +265,8 @@ def _clear_message(section: str, error: Exception) -> str:
         return f"{where}: {_no_such_argument(owner, option)}"
     if missing := re.search(r"(module '[^']+' has no attribute '[^']+'|No module named '[^']+')", text):
         return f"{where}: {classes[-1] if classes else 'a class_path'} cannot be imported: {missing.group(1)}."
+    if choice := re.search(r"Expected an? typing\.Literal\[([^\]]+)\]\. Got value: ([^\n]*)", text):
+        return f"{where}: must be {' or '.join(choice.group(1).split(', '))}, not {choice.group(2).strip()}."
     wanted = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
     given = re.findall(r"(?:Got value|Given value): ([^\n]*)", text)
     if (wanted and given and classes != []) or (wanted and section == "trainer"):

@@ -92,6 +92,7 @@ class Plan:
         recipes: by key of a training: the recipe to train, with all observers that any row needs.
         scorings: by key of a training: how it is scored, by name.
         searches: learning-rate searches that come first, since the keys of some rows follow from what they find.
+        misfits: by index of a row: how it does not fit its data set, so that its training would fail.
     """
 
     study: Study
@@ -99,6 +100,7 @@ class Plan:
     recipes: dict[str, dict[str, Any]]
     scorings: dict[str, dict[str, Scoring]]
     searches: tuple["Training", ...] = ()
+    misfits: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def trainings(
         self,

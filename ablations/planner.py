@@ -6,7 +6,6 @@ task, whatever LightningCLI's parser refuses. All problems are collected before 
 
 import functools
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,11 +77,10 @@ class _Planner:
             self._check_weights(row)
             self._check_devices(row)
             self._check_components(row)
-        if not self.problems:
-            self._check_data(made)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
-        return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()))
+        misfits = {row.index: problems for row in made if (problems := data_problems(row.recipe, self.study.seeds))}
+        return replace(find_trainings(self.study, made), searches=tuple(self.searches.values()), misfits=misfits)
 
     def _known_tricks(self) -> list[tuple[TrickUse, Trick]]:
         """Look the tricks up and note those that there are not, or that are for another task."""
@@ -189,12 +187,6 @@ class _Planner:
         detector = row.recipe["model"]["init_args"].get("detector")
         if reason := _detector_refusal(json.dumps(detector, sort_keys=True)):
             self._problem(f"row {row.name!r}: {reason}")
-
-    def _check_data(self, rows: Iterable[Row]) -> None:
-        """Note data that cannot fill the batches of a row, or be scored; what is wrong with many rows only once."""
-        recipes = ((row.name, row.recipe) for row in rows)
-        for problem, row in data_problems(recipes, self.study.seeds).items():
-            self._problem(f"row {row!r}: data: {problem}")
 
     def _check_devices(self, row: Row) -> None:
         """Note a row that asks for processes that cannot be started."""
@@ -314,8 +306,6 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         config = resolve_edits(resolved, recipe.config)
         if problems := process_problems(config["trainer"]):
             raise RecipeError(" ".join(problems))
-        if reasons := data_problems([("", config)], [config["seed_everything"] if seed is None else seed]):
-            raise RecipeError(f"data: {' '.join(reasons)}")
     except RecipeError as error:
         raise RecipeError(f"recipe {path}: {error}") from None
     chosen = config["seed_everything"] if seed is None else seed

@@ -167,7 +167,9 @@ def _shared_classes(root: Path, folders: dict[str, Path]) -> tuple[str, ...]:
         more, fewer = sorted(set(classes[part]) - expected), sorted(expected - set(classes[part]))
         if more or fewer:
             which = [f"{_listed(names)} only in {place}" for names, place in ((fewer, "train"), (more, part)) if names]
-            raise ValueError(f"{root}: the classes of train and {part} differ: {' and '.join(which)}.")
+            raise ValueError(
+                f"{root}: the classes of train and {part} differ: {' and '.join(which)}. Give each the same folders."
+            )
     return tuple(classes["train"])
 
 

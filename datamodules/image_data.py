@@ -32,6 +32,25 @@ class LabeledImages(Protocol):
     def __len__(self) -> int: ...
 
 
+def check_full_batch(count: int, batch_size: int, processes: int, kind: str = "training") -> None:
+    """Refuse images that are too few.
+
+    Args:
+        count: How many there are.
+        batch_size: Images a step in each process.
+        processes: How many read them.
+        kind: What the images are for.
+
+    Raises:
+        ValueError: If they do not fill one batch on every process.
+    """
+    if count < batch_size * processes:
+        raise ValueError(
+            f"{count} {kind} images do not fill one batch of batch_size={batch_size} on each of "
+            f"{processes} process(es). Set batch_size to at most {count // processes}."
+        )
+
+
 class ImageDataModule(L.LightningDataModule, ABC):
     """Base of the image data sets. A subclass says which images are in each part and how a loader reads them.
 
@@ -144,6 +163,33 @@ class ImageDataModule(L.LightningDataModule, ABC):
                 f"max_epochs={self.trainer.max_epochs}. Set max_epochs, or mix_off_epochs to 0."
             )
 
+    def known_training_targets(self) -> Tensor | None:
+        """Targets of the training images, ``(N,)``, if they are known without reading an image, and else None.
+
+        Raises:
+            ValueError: If there are fewer images than asked for, or a label is out of range.
+        """
+        return None
+
+    def find_problems(self, processes: int) -> list[str]:
+        """Say why these data cannot be trained on, a sentence or two for each reason, before anything trains.
+
+        It is what `setup` and the training loader would refuse, as far as it shows without reading an image.
+
+        Args:
+            processes: Number of processes of the training.
+
+        Raises:
+            ValueError: If the images cannot even be split into parts.
+        """
+        targets = self.known_training_targets()
+        try:
+            if targets is not None:
+                check_full_batch(len(targets), self.batch_size, processes)
+        except ValueError as error:
+            return [str(error)]
+        return []
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Full batches in an order that (seed, epoch, rank) decide.
 
@@ -221,11 +267,7 @@ class ImageDataModule(L.LightningDataModule, ABC):
         self, kind: str, images: LabeledImages, batch_size: int, class_balanced: bool, stream: int | None = None
     ) -> TrainingSampler:
         processes, rank = self._world()
-        if len(images) < batch_size * processes:
-            raise ValueError(
-                f"{len(images)} {kind} images do not fill one batch of batch_size={batch_size} on each of "
-                f"{processes} process(es). Set batch_size to at most {len(images) // processes}."
-            )
+        check_full_batch(len(images), batch_size, processes, kind)
         seed = batch_order_seed(self._shared_seed(), stream)
         sampler = self.make_sampler(images.targets, processes, rank, seed, class_balanced)
         sampler.set_epoch(self._first_epoch())

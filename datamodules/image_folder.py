@@ -109,6 +109,13 @@ class InMemoryImageFolder(InMemoryDataModule):
             self._fingerprint = self.source.fingerprint()
         return self._fingerprint
 
+    def known_training_targets(self) -> Tensor | None:
+        """Those of the folder, as if no file were broken."""
+        files = self.source.found
+        self.class_names = files.class_names
+        self.parts.given = files.given
+        return files.targets[self._make_parts(files.targets)["train"]]
+
 
 class FolderParts:
     """The parts that a folder has and those that are taken from its training images.

@@ -40,6 +40,7 @@ class InMemoryDataModule(ImageDataModule):
 
     sets: dict[str, InMemoryImages]
     _fingerprint: str | None = None
+    _targets: Tensor | None = None
 
     @abstractmethod
     def load(self) -> InMemoryImages:
@@ -64,15 +65,26 @@ class InMemoryDataModule(ImageDataModule):
     def fingerprint(self) -> str:
         """SHA-256 of all images and targets of the data set, whichever of them are trained on."""
         if self._fingerprint is None:
-            self._fingerprint = content_hash(self.load())
+            source = self.load()
+            self._fingerprint, self._targets = content_hash(source), source.targets
         return self._fingerprint
+
+    def known_training_targets(self) -> Tensor | None:
+        """What the last `fingerprint` came by."""
+        if self._targets is None:
+            return None
+        self._check_labels("given", self._targets)
+        return self._targets[self._make_parts(self._targets)["train"]]
 
     def make_sets(self) -> dict[str, InMemoryImages]:
         source = self.load()
-        parts = self.split(source.targets)
+        return {name: source.subset(indices) for name, indices in self._make_parts(source.targets).items()}
+
+    def _make_parts(self, targets: Tensor) -> dict[str, Tensor]:
+        parts = self.split(targets)
         if self.train_fraction < 1:
-            parts["train"] = parts["train"][first_share(source.targets[parts["train"]], self.train_fraction)]
-        return {name: source.subset(indices) for name, indices in parts.items()}
+            parts["train"] = parts["train"][first_share(targets[parts["train"]], self.train_fraction)]
+        return parts
 
     def make_unlabeled(self) -> InMemoryImages:
         source = self.load()

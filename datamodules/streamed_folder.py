@@ -188,13 +188,22 @@ class StreamedImageFolder(ImageDataModule):
         """
         self._check_geometry()
         files = self.source.find_intact()
+        indices, unlabeled = self._make_parts(files)
+        self._unlabeled = self._images(files, unlabeled)
+        return {name: self._images(files, part) for name, part in indices.items()}
+
+    def known_training_targets(self) -> Tensor | None:
+        """Those of the folder, as if no file were broken."""
+        files = self.source.found
+        return files.targets[self._make_parts(files)[0]["train"]]
+
+    def _make_parts(self, files: ImageFiles) -> tuple[dict[str, Tensor], Tensor]:
         self.class_names = files.class_names
         self.parts.given = files.given
         indices, unlabeled = self.parts.split(files.targets)
         if self.train_fraction < 1:
             indices["train"] = indices["train"][first_share(files.targets[indices["train"]], self.train_fraction)]
-        self._unlabeled = self._images(files, unlabeled)
-        return {name: self._images(files, part) for name, part in indices.items()}
+        return indices, unlabeled
 
     def make_unlabeled(self) -> StreamedImages:
         assert self._unlabeled is not None  # `setup` has been called

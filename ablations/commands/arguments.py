@@ -86,6 +86,16 @@ def chosen_rows(plan: Plan, chosen: list[str] | None) -> list[int] | None:
     return rows
 
 
+def misfits(plan: Plan, chosen: list[int] | None) -> list[str]:
+    """Return how the chosen rows, or all, do not fit their data sets, each way once, for the first row that has it."""
+    first: dict[str, str] = {}
+    for row in plan.rows:
+        if chosen is None or row.index in chosen:
+            for problem in plan.misfits.get(row.index, ()):
+                first.setdefault(problem, row.name)
+    return [f"row {name!r}: {problem}" for problem, name in first.items()]
+
+
 def existing_rows(rows: tuple[Row, ...]) -> str:
     return f"The study has rows 0 to {len(rows) - 1}: {', '.join(row.trick or row.name for row in rows)}."
 

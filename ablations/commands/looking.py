@@ -8,8 +8,8 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from ablations.commands.arguments import chosen_rows, existing_rows, make_plan, run_store
-from ablations.commands.console import out
+from ablations.commands.arguments import chosen_rows, existing_rows, make_plan, misfits, run_store
+from ablations.commands.console import err, out
 from ablations.errors import UserError
 from ablations.executors import default_jobs, most_devices
 from ablations.plan import Plan, Training, is_search, row_changes
@@ -52,6 +52,8 @@ def plan_command(options: argparse.Namespace) -> int:
         _plan_sentence(plan, trainings, done, options.jobs or default_jobs(gpus, most_devices(trainings))),
         highlight=False,
     )
+    for problem in misfits(plan, chosen_rows(plan, options.rows)):
+        err.print(f"`ablate run` will refuse this study: {problem}", soft_wrap=True, highlight=False, markup=False)
     return 0
 
 

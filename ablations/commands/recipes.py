@@ -12,6 +12,7 @@ from rich.text import Text
 from ablations.commands.arguments import read_settings, run_store
 from ablations.commands.console import err, out
 from ablations.commands.shared_steps import connect_in_worker, goes_offline, search_rate
+from ablations.errors import RecipeError
 from ablations.executors import Finished, run_local
 from ablations.plan import Training, is_search
 from ablations.processes import check_machine
@@ -24,7 +25,8 @@ def fit_command(options: argparse.Namespace) -> int:
 
     Under torchrun or srun each process runs this; the first alone says anything.
     """
-    from ablations.planner import single_training, with_ensemble  # imports torch and Lightning
+    from ablations.data_problems import data_problems  # imports torch and Lightning, as the next one does
+    from ablations.planner import single_training, with_ensemble
     from ablations.process_group import started_as
     from ablations.tracking.runs import send_finished
 
@@ -33,6 +35,8 @@ def fit_command(options: argparse.Namespace) -> int:
     project = check_project(options.wandb) if options.wandb is not None else ""
     arguments = (options.recipe, read_settings(options.set), options.seed, run_store(options))
     training = single_training(*arguments)
+    if problems := data_problems(training.recipe, [training.seed]):
+        raise RecipeError(f"recipe {options.recipe}: {' '.join(problems)}")
     if is_search(training.recipe):
         if not (search_rate(training) if ranks is None else _fit(training)):
             return 1

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations import workers
-from ablations.commands.arguments import chosen_rows, make_plan, plan_folder, run_store
+from ablations.commands.arguments import chosen_rows, make_plan, misfits, plan_folder, run_store
 from ablations.commands.cluster import slurm_options
 from ablations.commands.console import err, out
 from ablations.commands.shared_steps import connect_in_worker, goes_offline, say_searches, search_rate
 from ablations.environment import code_version, library_versions, processor_name
-from ablations.errors import UserError
+from ablations.errors import StudyError, UserError
 from ablations.executors import Event, default_jobs, most_devices, run_inline, run_local, run_slurm
 from ablations.executors.slurm_cluster import check_cluster
 from ablations.plan import Plan, Training
@@ -33,6 +33,8 @@ def run_command(options: argparse.Namespace) -> int:
     given = check_project(options.wandb) if options.wandb is not None else ""
     plan, gpus = make_plan(options)
     rows = chosen_rows(plan, options.rows)
+    if problems := misfits(plan, rows):
+        raise StudyError(*(f"{plan.study.path}: {problem}" for problem in problems))
     race = _race(options, plan)
     store = run_store(options)
     make_writable(store.path)

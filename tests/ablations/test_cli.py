@@ -5,12 +5,13 @@ import sys
 
 import pandas as pd
 import pytest
+import yaml
 
 from ablations import commands, workers
 from ablations.cli import main
 from ablations.registry import TASKS, tricks
 from tests.helpers.command_line import environment, run_ablate
-from tests.helpers.recipes import write_study
+from tests.helpers.recipes import QUICK, digits_recipe, write_study
 
 
 @pytest.fixture
@@ -220,3 +221,44 @@ def test_the_study_process_imports_neither_torch_nor_lightning():
 
 def test_tasks_are_those_of_the_catalogue():
     assert TASKS == ("classification", "detection", "retrieval")
+
+
+MISFITS = [
+    ({"data.batch_size": 101}, "100 training images do not fill one batch of batch_size=101 on each of 1 process(es)."),
+    (
+        {"model.network.num_classes": 7},
+        "model.network.num_classes is 7, but the data has 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), MISFITS)
+def test_what_does_not_fit_the_data_is_said_before_anything_trains(ablate, tmp_path, settings, says):
+    path = write_study(tmp_path, set={**QUICK, **settings})
+    code, printed, said = ablate("run", path)
+    assert (code, printed) == (2, "")
+    assert f"row 'base': {says}" in said
+    assert "Set " in said
+    assert said.count(says) == 1  # though both rows have it
+    assert not list(tmp_path.rglob("result.json"))
+    code, _, said = ablate("plan", path)
+    assert code == 0
+    assert f"`ablate run` will refuse this study: row 'base': {says}" in said
+
+
+@pytest.mark.parametrize(("settings", "says"), MISFITS)
+def test_a_recipe_that_does_not_fit_its_data_is_not_trained(ablate, tmp_path, settings, says):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(digits_recipe(**settings)))
+    code, _, said = ablate("fit", recipe)
+    assert code == 2
+    assert f"recipe {recipe}: {says}" in said
+    assert not (tmp_path / "results" / "runs").exists()
+
+
+def test_rows_that_fit_the_data_are_trained_though_another_does_not(ablate, tmp_path):
+    path = write_study(tmp_path, seeds=1, tricks=["label_smoothing", {"large_batch": {"factor": 8}}])
+    code, _, said = ablate("run", path)
+    assert code == 2
+    assert "row '+ large_batch (factor=8)': 100 training images do not fill one batch of batch_size=200" in said
+    assert ablate("run", path, "--rows", "0-1", "--executor", "inline")[0] == 0

@@ -78,3 +78,10 @@ def test_a_row_takes_two_steps_at_its_input_size(plan_of, tmp_path, name, index)
     assert trainer.global_step == 2
     trained_at = 176 if name == "imagenet_torchvision" and index >= 9 else 224
     assert sizes == [(trained_at, trained_at)] * 2 + [(224, 224)]
+
+
+def test_the_average_of_torchvision_decays_as_its_script_makes_it(plan_of):
+    recipe = Recipe(plan_of("imagenet_torchvision").rows[-1].recipe)
+    (average,) = (part["init_args"] for part in recipe.get("trainer.callbacks") if part["class_path"].endswith("EMA"))
+    scale = recipe.get("data.batch_size") * average["every_n_steps"] / recipe.get("trainer.max_epochs")
+    assert average["decay"] == pytest.approx(1 - (1 - 0.99998) * scale, abs=1e-5)

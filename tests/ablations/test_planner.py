@@ -229,6 +229,12 @@ def test_a_misspelt_argument_anywhere_in_a_base_is_named(path):
         (lambda c: c["trainer"].update(max_epoch=3), "has no argument 'max_epoch'. Did you mean 'max_epochs'"),
         (lambda c: c["data"].update(class_path="datamodules.Digit"), "datamodules.Digit cannot be imported"),
         (lambda c: c["data"]["init_args"].update(batch_size="x"), "data.batch_size: must be int, not x"),
+        (
+            lambda c: c["data"].update(
+                class_path="datamodules.InMemoryImageFolder", init_args={"folder": "d", "broken": "x"}
+            ),
+            "data.broken: must be 'error' or 'skip', not x",
+        ),
         (lambda c: c["model"]["init_args"].pop("loss"), "loss"),
         (lambda c: c["model"]["init_args"]["optimizer"]["init_args"].update(momentm=1), "Did you mean 'momentum'"),
         (lambda c: c["inference"].update(vews=None), "Did you mean 'views'"),

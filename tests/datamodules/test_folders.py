@@ -131,7 +131,10 @@ def test_an_empty_class(tmp_path: Path) -> None:
 
 def test_classes_that_differ_between_the_parts(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "d", {"train": CLASSES, "test": {"ant": 1, "cow": 1}})
-    assert refused(root) == ".../d: the classes of train and test differ: 'bee' only in train and 'cow' only in test."
+    assert refused(root) == (
+        ".../d: the classes of train and test differ: 'bee' only in train and 'cow' only in test. "
+        "Give each the same folders."
+    )
 
 
 @pytest.mark.parametrize(("part", "missing"), [("train", "test"), ("test", "train")])

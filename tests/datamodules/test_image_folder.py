@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import InMemoryImageFolder, folder_source
+from datamodules import InMemoryImageFolder, StreamedImageFolder, folder_source
 from datamodules.image_cache import warn_once
 from tests.datamodules.image_files import write_folder, write_image
 
@@ -209,3 +209,16 @@ def test_real_images_are_those_of_pillow_and_split_evenly() -> None:
     theirs = torch.stack([torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in files])
     first = data.class_names.index("cat") * 1000
     assert (data.sets["test"].images[first : first + 50].int() - theirs.int()).abs().max() <= 2
+
+
+@pytest.mark.parametrize("kind", [InMemoryImageFolder, StreamedImageFolder])
+def test_training_images_are_counted_without_reading_one(kind: Any, tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "d", {"train": CLASSES, "test": CLASSES})
+    for path in root.rglob("*.*"):
+        if path.is_file():
+            path.write_bytes(b"no image")
+    targets = kind(str(root), val_size=5, train_fraction=0.5).known_training_targets()
+    assert targets is not None
+    assert targets.bincount().tolist() == [2, 3]
+    with pytest.raises(ValueError, match="val_size=15 leaves no training image of 15"):
+        kind(str(root), val_size=15).known_training_targets()
