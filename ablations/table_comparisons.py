@@ -27,11 +27,11 @@ class Sample:
         values: `(N,)` scores of the seeds that finished.
         seeds: these seeds, in the same order.
         keys: the keys of their trainings.
-        seconds: mean time of its trainings.
+        seconds: median time of its trainings.
         parameters: number of parameters.
         failures: why the other seeds failed.
-        peak_memory_mb: mean of the largest memory of its trainings.
-        test_seconds: mean time of a test.
+        peak_memory_mb: median of the largest memory of its trainings.
+        test_seconds: median time of a test.
         flops_per_image: floating-point operations for a test image.
     """
 

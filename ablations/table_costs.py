@@ -45,7 +45,7 @@ def cost_notes(table: Table) -> Iterator[str]:
     names = list(cost_columns(table))
     if "seconds a test" in names:
         yield (
-            "Seconds a test are the mean time of the whole test, and in brackets how many times that of the row "
+            "Seconds a test are the median time of the whole test, and in brackets how many times that of the row "
             "compared with."
         )
     if "FLOPs an image" in names:

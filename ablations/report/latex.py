@@ -12,6 +12,8 @@ from ablations.table import Table, TableRow
 LONG_FROM = 40
 """Rows from which the table may break over pages, which a floating one cannot."""
 _COLUMNS = "rlrrrlrr"
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Makes what follows as wide as the text, where it is wider."""
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -33,10 +35,10 @@ def to_latex(table: Table) -> str:
     )
     if len(table.rows) < LONG_FROM:
         lines = [
-            r"\begin{table}", r"\centering", caption, label, r"\begin{tabular}{" + _COLUMNS + "}", r"\toprule", head,
-            r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+            r"\begin{table}", r"\centering", caption, label, _FITTED, r"\begin{tabular}{" + _COLUMNS + "}", r"\toprule",
+            head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}",
         ]  # fmt: skip
-        packages = "booktabs, textcomp"
+        packages = "booktabs, graphicx, textcomp"
     else:
         lines = [
             r"\begin{longtable}{" + _COLUMNS + "}", caption + label + r"\\", r"\toprule", head, r"\midrule",

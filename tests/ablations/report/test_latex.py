@@ -74,9 +74,20 @@ def test_a_long_table_breaks_over_pages(tmp_path):
 def test_it_compiles(tmp_path, count):
     rows = [plan_row(0, BAD, text=BAD), *plan_rows(count)[1:]]
     (tmp_path / "table.tex").write_text(to_latex(table_of(tmp_path / "small", rows)))
-    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs,longtable,textcomp}"
+    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx,longtable,textcomp}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table.tex}}\end{{document}}"
     (tmp_path / "paper.tex").write_text(document)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in str(LATEX) else []
     done = subprocess.run([str(LATEX), *options, "paper.tex"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+@pytest.mark.skipif(LATEX is None, reason="there is neither pdflatex nor tectonic")
+def test_a_wide_table_fits_the_page(tmp_path):
+    rows = [plan_row(0, "base"), plan_row(1, "+ a trick (with=many, long=arguments, that=make, its=row, very=wide)")]
+    (tmp_path / "table.tex").write_text(to_latex(table_of(tmp_path / "wide", rows)))
+    packages = r"\usepackage{booktabs,graphicx,textcomp}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table.tex}}\end{{document}}"
+    (tmp_path / "paper.tex").write_text(document)
+    done = subprocess.run([str(LATEX), "paper.tex"], cwd=tmp_path, capture_output=True, check=True, text=True)
+    assert "Overfull" not in done.stdout + "".join(path.read_text() for path in tmp_path.glob("paper.log"))

@@ -51,6 +51,14 @@ def test_mixed_targets_are_shares_of_the_networks_classes(name):
     assert torch.allclose(targets.sum(1), torch.ones(25))
 
 
+@pytest.mark.parametrize(("name", "published"), [("mixup", 0.2), ("cutmix", 1.0)])
+def test_shares_of_a_mix_are_drawn_from_the_beta_distribution_asked_for(name, published):
+    before = digits_recipe()
+    for arguments, alpha in (({}, published), ({"alpha": 0.7}, 0.7)):
+        (mix,) = build(resolve_edits(before, edited(name, before, **arguments))).datamodule.mixes
+        assert mix.alpha == alpha
+
+
 def test_normalized_training_images_have_mean_0_and_standard_deviation_1():
     before = digits_recipe()
     data = build(resolve_edits(before, edited("normalize_input", before))).datamodule
