@@ -4,21 +4,20 @@ This is where a study is refused: an edit that changes nothing, two tricks that 
 task, whatever LightningCLI's parser refuses. All problems are collected before anything trains.
 """
 
-import functools
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ablations.component_problems import component_problems
 from ablations.data_problems import data_problems
 from ablations.environment import code_version
 from ablations.errors import RecipeError, StudyError, UserError, did_you_mean
-from ablations.keys import class_of, kept_weights, scorings_of, training_key
+from ablations.keys import kept_weights, scorings_of, training_key
 from ablations.lr_search import RATE, with_found_rate
 from ablations.modes import Draft, RowMaker
-from ablations.parsing import build_component, resolve, resolve_edits
+from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training, is_search, recipe_needs
 from ablations.processes import process_problems
 from ablations.recipe import Recipe, changes, is_component, overlaps
@@ -29,8 +28,6 @@ from ablations.store import RunStore
 from ablations.study import Study, TrickUse
 from ablations.study_file import read_study
 from ablations.yaml_file import read_mapping
-from callbacks import SnapshotEnsemble
-from lit_modules import Detector, YOLODetector
 
 WEIGHTS_FROM = {
     "ema": "ema",
@@ -175,51 +172,14 @@ class _Planner:
             self._problem(f"row {row.name!r} scores the weights {name!r}, which nothing in its recipe keeps.{offer}")
 
     def _check_components(self, row: Row) -> None:
-        """Note a row in which a network or a callback of ours refuses its arguments, such as a decay above 1."""
-        network, trainer = row.recipe["model"]["init_args"].get("network"), row.recipe["trainer"]
-        for component in (network, *(trainer["callbacks"] or [])):
-            ours = is_component(component) and component["class_path"].startswith(("lit_modules.models.", "callbacks."))
-            nested = ours and any(map(is_component, component["init_args"].values()))
-            if not ours or (nested and component is not network):
-                continue
-            if reason := _refusal(json.dumps(component, sort_keys=True), trainer["max_epochs"], trainer["max_steps"]):
-                self._problem(f"row {row.name!r}: {reason}")
-        detector = row.recipe["model"]["init_args"].get("detector")
-        if reason := _detector_refusal(json.dumps(detector, sort_keys=True)):
-            self._problem(f"row {row.name!r}: {reason}")
+        """Note a row in which a network, a detector or a callback of ours refuses its arguments."""
+        for problem in component_problems(row.recipe):
+            self._problem(f"row {row.name!r}: {problem}")
 
     def _check_devices(self, row: Row) -> None:
         """Note a row that asks for processes that cannot be started."""
         for problem in process_problems(row.recipe["trainer"]):
             self._problem(f"row {row.name!r}: {problem}")
-
-
-@functools.cache
-def _refusal(text: str, max_epochs: int | None, max_steps: int) -> str:
-    """Return why a network or callback of ours, given as JSON, is no use in a run of that length; empty if it is."""
-    component = json.loads(text)
-    with torch.device("meta"):
-        try:
-            made = class_of(component["class_path"])(**component["init_args"])
-            if isinstance(made, SnapshotEnsemble):
-                made.ends(max_epochs, max_steps)
-        except ValueError as error:
-            return str(error)
-    return ""
-
-
-@functools.cache
-def _detector_refusal(text: str) -> str:
-    """Return why a YOLOv3, given as JSON, cannot be built; empty if it can, or if it is another detector."""
-    detector = json.loads(text)
-    if not is_component(detector) or class_of(detector["class_path"]) is not YOLODetector:
-        return ""  # torchvision's may download weights when they are built
-    with torch.device("meta"):
-        try:
-            build_component(Detector, detector)
-        except RecipeError as error:
-            return str(error)
-    return ""
 
 
 def _inline_trick(use: TrickUse, task: str) -> Trick:
