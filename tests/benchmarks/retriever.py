@@ -7,6 +7,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 
+from ablations.allocator import keep_freed_memory
 from ablations.parsing import build
 from datamodules import InMemoryImages, RetrievalDataModule
 from lit_modules.losses import BatchHardTripletLoss
@@ -14,7 +15,7 @@ from lit_modules.models import ResNet, add_bnneck
 from tests.ablations.tricks.case import QUIET, base_recipe
 from tests.benchmarks.report import Figure, seconds
 
-IDENTITIES, IMAGES, EPOCHS = 60, 8, 31
+IDENTITIES, IMAGES, EPOCHS = 60, 24, 41
 
 
 class RandomIdentities(RetrievalDataModule):
@@ -41,7 +42,7 @@ class RandomIdentities(RetrievalDataModule):
 class _BareEpochs(L.Callback):
     """Trains an epoch in a bare loop after each of Lightning's, and times both.
 
-    An epoch takes a third of a second, so whatever else the machine does touches both alike.
+    An epoch takes a second, so whatever else the machine does touches both alike.
     """
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ def throughput() -> Figure:
     arguments["feature_losses"] = [{"class_path": "lit_modules.losses.FeatureLoss", "init_args": {"loss": triplet}}]
     arguments["neck"] = "batch_norm"
     recipe["data"] = {"class_path": f"{__name__}.RandomIdentities"}
+    keep_freed_memory()  # as `ablate` does before it trains
     parts, bare = build(recipe), _BareEpochs()
     settings = {**parts.trainer_arguments, **QUIET, "callbacks": [bare], "max_epochs": EPOCHS}
     L.Trainer(**settings).fit(parts.module, datamodule=parts.datamodule)
