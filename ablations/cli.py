@@ -5,6 +5,7 @@ recipe needs a look, 2 the user's mistake, 130 stopped with Ctrl-C.
 """
 
 import argparse
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -14,14 +15,14 @@ from ablations import workers
 from ablations.errors import UserError
 from ablations.registry import TASKS
 from ablations.study import MODES
-from ablations.study_file import packaged_studies
+from ablations.study_file import find_study, packaged_studies, read_study
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     if options.verb in ("plan", "run", "show", "best"):
-        workers.start_server()  # it imports torch while this process reads the study
+        workers.start_server(_is_tracked(options))  # it imports torch while this process makes itself ready
     commands = importlib.import_module("ablations.commands")
     try:
         return int(getattr(commands, f"{options.verb}_command")(options))
@@ -37,6 +38,17 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         commands.err.print("Stopped. Everything that was finished is kept; the same command goes on from there.")
         return 130
+
+
+def _is_tracked(options: argparse.Namespace) -> bool:
+    """Return whether the trainings of a run have W&B runs."""
+    if options.verb != "run":
+        return False
+    if options.wandb is not None:
+        return True
+    with contextlib.suppress(UserError):  # what is wrong with the study is said later
+        return bool(read_study(find_study(options.study)).wandb_project)
+    return False
 
 
 class _Parser(argparse.ArgumentParser):

@@ -25,18 +25,27 @@ from ablations.errors import UserError
 Result = TypeVar("Result")
 
 PRELOAD = ["ablations.preload"]
+PRELOAD_TRACKED = [*PRELOAD, "ablations.tracking.preload"]
 
 
-def context() -> ForkServerContext:
-    """Return the multiprocessing context whose server has everything imported."""
+def context(tracked: bool = False) -> ForkServerContext:
+    """Return the multiprocessing context whose server has everything imported.
+
+    Args:
+        tracked: whether that includes the W&B client, if the server does not run yet.
+    """
     chosen = multiprocessing.get_context("forkserver")
-    chosen.set_forkserver_preload(PRELOAD)
+    chosen.set_forkserver_preload(PRELOAD_TRACKED if tracked else PRELOAD)
     return chosen
 
 
-def start_server() -> None:
-    """Start the server without waiting for it, before the first worker is asked for."""
-    context()
+def start_server(tracked: bool = False) -> None:
+    """Start the server without waiting for it, before the first worker is asked for.
+
+    Args:
+        tracked: whether its workers write W&B runs.
+    """
+    context(tracked)
     forkserver.ensure_running()
 
 

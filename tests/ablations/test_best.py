@@ -136,7 +136,7 @@ def ablate(tmp_path, monkeypatch, capsys):
     """Run the command line in this process, planning here as well, and return its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(workers, "call", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(workers, "start_server", lambda: None)
+    monkeypatch.setattr(workers, "start_server", lambda tracked: None)
 
     def run(*arguments):
         code = main([str(argument) for argument in arguments])

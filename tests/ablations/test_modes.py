@@ -133,7 +133,7 @@ def test_thirty_tricks_in_pairs_are_refused_before_any_is_applied(tmp_path):
 def test_a_race_of_sets_of_tricks_is_refused(tmp_path, monkeypatch, capsys, mode):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(workers, "call", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(workers, "start_server", lambda: None)
+    monkeypatch.setattr(workers, "start_server", lambda tracked: None)
     monkeypatch.setattr(commands.err, "_file", None)  # rich binds its stream when it is made
     assert main(["run", str(write_study(tmp_path, seeds=3)), "--mode", mode, "--until-decided"]) == 2
     assert f"mode {mode!r} asks for more. Leave one of them out." in " ".join(capsys.readouterr().err.split())
