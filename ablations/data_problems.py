@@ -13,6 +13,7 @@ from ablations.processes import processes_of
 from ablations.recipe import is_component
 from ablations.seeding import seeded
 from lit_modules import LitClassifier, LitRetriever, TorchvisionDetector
+from lit_modules.losses import BatchHardTripletLoss
 
 MOST_NAMED = 20
 
@@ -32,8 +33,9 @@ def data_problems(recipe: dict[str, Any], seeds: Collection[int]) -> tuple[str, 
     for seed in seeds:
         problems, class_names = _look(json.dumps(seeded(recipe, seed)["data"]), processes)
         found |= dict.fromkeys(problems)
-        if problem := _class_problem(recipe["model"], class_names):
-            found[problem] = None
+        for problem in (_class_problem(recipe["model"], class_names), _triplet_problem(recipe, processes)):
+            if problem:
+                found[problem] = None
     return tuple(found)
 
 
@@ -67,6 +69,21 @@ def _class_problem(model: dict[str, Any], class_names: tuple[str, ...]) -> str:
     return (
         f"{path}.num_classes is {given}, but the data has {len(class_names)} {one if len(class_names) == 1 else many}"
         f"{' and the background' if background else ''}: {named}. Set it to {wanted}, or correct the data."
+    )
+
+
+def _triplet_problem(recipe: dict[str, Any], processes: int) -> str:
+    """Return that batches hold no triplets, where a loss of ours asks for some; empty if they do."""
+    losses = [each["init_args"].get("loss") for each in recipe["model"]["init_args"].get("feature_losses") or []]
+    if not any(is_component(loss) and class_of(loss["class_path"]) is BatchHardTripletLoss for loss in losses):
+        return ""
+    batches = recipe["data"]["init_args"]
+    identities, images = batches.get("identities_per_batch", 2), batches.get("images_per_identity", 2)
+    if identities * processes >= 2 and images >= 2:
+        return ""
+    return (
+        f"data.identities_per_batch={identities} and images_per_identity={images} leave BatchHardTripletLoss nothing "
+        f"to compare: it takes two images of an identity and one of another. Set both to at least 2, or drop the loss."
     )
 
 

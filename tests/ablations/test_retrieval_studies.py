@@ -165,6 +165,19 @@ def test_a_plan_says_why_its_data_cannot_be_trained_on(data_dir, monkeypatch, se
         assert re.search(text, problem)
 
 
+@pytest.mark.parametrize(
+    ("identities", "images", "devices", "says"),
+    [(2, 1, 1, True), (1, 2, 1, True), (1, 2, 2, False), (2, 2, 1, False)],
+)
+def test_a_plan_says_where_triplets_have_nothing_to_compare(tmp_path, identities, images, devices, says):
+    batches = {"data.identities_per_batch": identities, "data.images_per_identity": images}
+    study = {"task": "retrieval", "base": "digits_retrieval", "metric": "test/map", "tricks": ["triplet_loss"]}
+    plan = load_plan(write_study(tmp_path, **study, set={**batches, "trainer.devices": devices}))
+    assert 0 not in plan.misfits
+    text = f"identities_per_batch={identities} and images_per_identity={images} leave BatchHardTripletLoss nothing"
+    assert [text in problem for problem in plan.misfits.get(1, ())] == [True] * says
+
+
 def test_a_plan_says_why_its_data_cannot_be_scored_with_all_that_is_wrong(tmp_path):
     for folder, person in (("bounding_box_train", 2), ("query", 2), ("bounding_box_test", 5)):
         name = f"{person:04}_c1s1_000001_01.jpg"
