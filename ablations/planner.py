@@ -4,6 +4,7 @@ This is where a study is refused: an edit that changes nothing, two tricks that 
 task, whatever LightningCLI's parser refuses. All problems are collected before anything trains.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,7 @@ class _Planner:
         made = maker.rows(base)
         if more is not None and not self.problems:
             made.append(replace(maker.subset_row(len(made), base, more), name="best", trick=None))
-        for row in made:
-            self._check_weights(row)
-            self._check_devices(row)
-            self._check_components(row)
+        self._check_rows(made)
         if self.problems:
             raise StudyError(*dict.fromkeys(self.problems))
         misfits = {row.index: problems for row in made if (problems := data_problems(row.recipe, self.study.seeds))}
@@ -163,23 +161,27 @@ class _Planner:
         self.searches[key] = Training(key, seed, draft.recipe, {}, folder, self.study.plugins, code=code_version())
         return draft
 
-    def _check_weights(self, row: Row) -> None:
-        """Note a row that scores weights which nothing in it keeps."""
-        name, kept = row.recipe["inference"]["weights"], kept_weights(row.recipe)
-        if name not in kept:
-            source = WEIGHTS_FROM.get(name)
-            offer = f" The trick {source!r} brings them along." if source else f" There are: {', '.join(kept)}."
-            self._problem(f"row {row.name!r} scores the weights {name!r}, which nothing in its recipe keeps.{offer}")
+    def _check_rows(self, rows: list[Row]) -> None:
+        """Note what is wrong with rows as they stand, each thing for the first row that has it: others inherit it."""
+        first: dict[str, str] = {}
+        for row in rows:
+            for problem in (
+                *_weights_problems(row),
+                *process_problems(row.recipe["trainer"]),
+                *component_problems(row.recipe),
+            ):
+                first.setdefault(problem, row.name)
+        for problem, name in first.items():
+            self._problem(f"row {name!r}: {problem}")
 
-    def _check_components(self, row: Row) -> None:
-        """Note a row in which a network, a detector or a callback of ours refuses its arguments."""
-        for problem in component_problems(row.recipe):
-            self._problem(f"row {row.name!r}: {problem}")
 
-    def _check_devices(self, row: Row) -> None:
-        """Note a row that asks for processes that cannot be started."""
-        for problem in process_problems(row.recipe["trainer"]):
-            self._problem(f"row {row.name!r}: {problem}")
+def _weights_problems(row: Row) -> Iterator[str]:
+    """Say that a row scores weights which nothing in it keeps."""
+    name, kept = row.recipe["inference"]["weights"], kept_weights(row.recipe)
+    if name not in kept:
+        source = WEIGHTS_FROM.get(name)
+        offer = f" The trick {source!r} brings them along." if source else f" There are: {', '.join(kept)}."
+        yield f"it scores the weights {name!r}, which nothing in its recipe keeps.{offer}"
 
 
 def _inline_trick(use: TrickUse, task: str) -> Trick:

@@ -1,4 +1,5 @@
 import itertools
+import re
 import sys
 
 import pytest
@@ -318,6 +319,14 @@ def test_weights_that_nothing_keeps_are_refused_with_the_trick_that_brings_them(
 def test_a_callback_that_refuses_its_arguments_is_named_before_anything_trains(tmp_path, trick, says):
     with pytest.raises(StudyError, match=says):
         load_plan(write_study(tmp_path, tricks=[trick]))
+
+
+def test_what_rows_inherit_is_said_once_for_the_row_that_brings_it(tmp_path):
+    asks = {"asks": {"set": {"inference.weights": "swa"}}}
+    with pytest.raises(StudyError) as refused:
+        load_plan(write_study(tmp_path, tricks=[{"ema": {"decay": 1.5}}, asks, "cosine_schedule", "label_smoothing"]))
+    named = [re.findall(r"row '([^']*)'", problem) for problem in refused.value.problems]
+    assert sorted(named) == [["+ asks"], ["+ ema (decay=1.5)"]]
 
 
 def test_switches_that_contradict_each_other_are_refused_before_anything_trains(tmp_path):
