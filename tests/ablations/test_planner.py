@@ -322,7 +322,7 @@ def test_a_callback_that_refuses_its_arguments_is_named_before_anything_trains(t
 
 
 def test_what_rows_inherit_is_said_once_for_the_row_that_brings_it(tmp_path):
-    asks = {"asks": {"set": {"inference.weights": "swa"}}}
+    asks = {"asks": {"set": {"inference.weights": "swa"}, "revises": "inference.weights"}}
     with pytest.raises(StudyError) as refused:
         load_plan(write_study(tmp_path, tricks=[{"ema": {"decay": 1.5}}, asks, "cosine_schedule", "label_smoothing"]))
     named = [re.findall(r"row '([^']*)'", problem) for problem in refused.value.problems]
