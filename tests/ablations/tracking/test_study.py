@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ablations.yaml_file import dump_yaml
+from tests.helpers import command_line
 from tests.helpers.command_line import environment
 from tests.helpers.command_server import run_ablate
 from tests.helpers.recipes import QUICK, digits_recipe, write_study
@@ -25,7 +26,7 @@ def study(tmp_path):
 
 
 def test_a_study_sends_each_training_and_its_table(offline, study, tmp_path):
-    done = run_ablate(tmp_path, "run", study)
+    done = command_line.run_ablate(tmp_path, "run", study)  # with a server of its own, which has the client loaded
     assert done.returncode == 0, done.stderr
     *trainings, summary = sorted(stored_runs(tmp_path), key=lambda stored: stored.run.job_type == "summary")
     assert {stored.run.display_name for stored in trainings} == {"00 base / seed 0", "01 + cosine_schedule / seed 0"}
