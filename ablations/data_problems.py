@@ -59,7 +59,8 @@ def _class_problem(model: dict[str, Any], class_names: tuple[str, ...]) -> str:
     if not class_names or not is_component(network) or not _counts_classes(model, owner, network):
         return ""
     background = int(issubclass(class_of(owner["class_path"]), TorchvisionDetector))
-    given, wanted = (network.get("init_args") or {}).get("num_classes"), len(class_names) + background
+    arguments = (network.get("init_args") or {}) | (network.get("dict_kwargs") or {})  # timm's stand in the second
+    given, wanted = arguments.get("num_classes"), len(class_names) + background
     if not isinstance(given, int) or given == wanted:
         return ""
     named = ", ".join(class_names[:MOST_NAMED]) + (", …" if len(class_names) > MOST_NAMED else "")

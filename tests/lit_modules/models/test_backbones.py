@@ -10,17 +10,23 @@ import torchvision
 import yaml
 from torch import nn
 
+from ablations.data_problems import data_problems
 from ablations.parsing import Parts, build, resolve
 from ablations.study_file import HERE
 from tests.ablations.tricks.case import QUIET
 
 
-def build_with(network: dict[str, Any], **model: Any) -> Parts:
-    """Return the parts of the digits base with another network."""
+def resolve_with(network: dict[str, Any], **model: Any) -> dict[str, Any]:
+    """Return the resolved recipe of the digits base with another network."""
     recipe = yaml.safe_load((HERE / "bases" / "digits.yaml").read_text())
     recipe["model"]["init_args"] |= {"network": network, **model}
+    return resolve(recipe)
+
+
+def build_with(network: dict[str, Any], **model: Any) -> Parts:
+    """Return the parts of the digits base with another network."""
     L.seed_everything(0)
-    return build(resolve(recipe))
+    return build(resolve_with(network, **model))
 
 
 def train_one_step(module: L.LightningModule, channels: int) -> set[str]:
@@ -63,6 +69,19 @@ def test_a_network_of_timm_trains_on_the_digits() -> None:
     trainer = L.Trainer(**{**parts.trainer_arguments, **QUIET, "max_steps": 1})
     trainer.fit(parts.module, datamodule=parts.datamodule)
     assert trainer.global_step == 1
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"class_path": "timm.create_model", "init_args": {"model_name": "x"}, "dict_kwargs": {"num_classes": 7}},
+        {"class_path": "torchvision.models.resnet18", "init_args": {"num_classes": 7}},
+    ],
+)
+def test_a_network_that_counts_other_classes_is_seen_before_it_is_built(network: dict[str, Any]) -> None:
+    pytest.importorskip(network["class_path"].partition(".")[0])
+    (problem,) = data_problems(resolve_with(network), [0])
+    assert problem.startswith("model.network.num_classes is 7, but the data has 10 classes: 0, 1,")
 
 
 def test_a_network_of_timm_takes_a_file_and_a_head_for_other_classes(tmp_path: Path) -> None:
