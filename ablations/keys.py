@@ -34,6 +34,9 @@ PRESENTATION = {
 WHERE = {"data_dir", "cache_dir", "download", "num_workers"}
 """Arguments of data that say where it is and who reads it; what is in it has a fingerprint."""
 
+INSTALLED = {"site-packages", "dist-packages"}
+"""Names of the folders into which libraries are installed."""
+
 
 def training_key(recipe: dict[str, Any]) -> str:
     """Return the key under which the trainings of a recipe are stored: a hash of all that decides its weights.
@@ -197,7 +200,9 @@ def _user_code(class_path: str) -> str | None:
     path = getattr(sys.modules.get(name), "__file__", None)
     if path is None or name.partition(".")[0] in OURS:
         return None
-    libraries = (sysconfig.get_paths()[kind] for kind in ("purelib", "platlib", "stdlib", "platstdlib"))
-    if any(Path(path).resolve().is_relative_to(Path(library).resolve()) for library in libraries):
+    file = Path(path).resolve()
+    standard = (Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
+    # Libraries need not lie in this interpreter's own folder: clusters have them elsewhere, on PYTHONPATH.
+    if not INSTALLED.isdisjoint(file.parts) or any(map(file.is_relative_to, standard)):
         return None
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

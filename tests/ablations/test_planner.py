@@ -148,6 +148,18 @@ def test_a_plugin_brings_tricks_and_classes_and_its_code_belongs_to_the_key(tmp_
     assert again.rows[0].key == plan.rows[0].key
 
 
+@pytest.mark.parametrize(
+    ("folder", "belongs"), [("project", True), ("site-packages", False), ("python3/dist-packages", False)]
+)
+def test_the_code_of_a_library_is_no_part_of_a_key_wherever_it_is_installed(tmp_path, monkeypatch, folder, belongs):
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.syspath_prepend(tmp_path / folder)
+    name = f"installed_in_{folder.replace('/', '_').replace('-', '_')}"
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / f"{name}.py").write_text("class Thing: ...\n")
+    assert (keys._user_code(f"{name}.Thing") is not None) is belongs
+
+
 def test_an_inline_trick_edits_with_every_verb(tmp_path):
     inline = {
         "mine": {
