@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+from tests.helpers.command_line import environment
+
 ROUNDS, MEGABYTES = 10, 64
 CODE = f"""
 import resource, sys
@@ -22,7 +24,8 @@ print(faults() - before)
 
 
 def page_faults(mode):
-    done = subprocess.run([sys.executable, "-c", CODE, mode], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", CODE, mode]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
     return int(done.stdout)
 
 
