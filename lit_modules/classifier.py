@@ -13,6 +13,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from lit_modules.channels_last import to_channels_last
 from lit_modules.distillation import Distillation
 from lit_modules.inference import Inference
 from lit_modules.inference.gather import gather_in_dataset_order
@@ -107,7 +108,7 @@ class LitClassifier(LogsTrainingLoss):
             replace_last_layer(network, head)
         if init is not None:
             init(network)
-        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        self.network = to_channels_last(network) if channels_last else network
         if compile:
             self.network.compile()
         self.loss = loss
@@ -117,7 +118,7 @@ class LitClassifier(LogsTrainingLoss):
         self.channels_last = channels_last
         self.outputs = SoftmaxOutputs() if outputs is None else outputs
         self.distillation = distillation
-        self._heads = find_heads(network)
+        self._heads = find_heads(self.network)
 
         self.inference = Inference()
         self.predictions: dict[str, Tensor] = {}

@@ -14,6 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from torchvision.ops import clip_boxes_to_image
 
 from lit_modules.box_pictures import detection_pictures
+from lit_modules.channels_last import to_channels_last
 from lit_modules.detectors import Detector, DetectorEnsemble, Targets
 from lit_modules.inference import BoxMerging, FusedBoxes, Inference
 from lit_modules.inference.gather import gather_in_dataset_order
@@ -82,7 +83,7 @@ class LitDetector(LogsTrainingLoss):
         super().__init__()
         if init is not None:
             init(detector)
-        self.detector = detector.to(memory_format=torch.channels_last) if channels_last else detector
+        self.detector = to_channels_last(detector) if channels_last else detector
         self.optimizer = optimizer
         self.schedule = schedule
         self.parameter_groups = parameter_groups

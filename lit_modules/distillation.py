@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lit_modules.channels_last import to_channels_last
+
 NetworkCallable = Callable[[], nn.Module]
 PREFIX = "network."
 
@@ -70,7 +72,7 @@ class Distillation:
         with torch.random.fork_rng():
             teacher = self.network()
         _load_weights(teacher, weights, self.teacher_weights)
-        teacher = teacher.to(memory_format=torch.channels_last).requires_grad_(False).eval()
+        teacher = to_channels_last(teacher).requires_grad_(False).eval()
         self.teacher = convert(teacher.to(device))
 
     def release_teacher(self) -> None:

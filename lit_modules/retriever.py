@@ -14,6 +14,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lit_modules.channels_last import to_channels_last
 from lit_modules.inference import Inference, Ranking
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.initialization import Initialization
@@ -108,7 +109,7 @@ class LitRetriever(LogsTrainingLoss):
             )
         self.network = assemble_network(network, init, neck, head, branches)
         if channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.network = to_channels_last(self.network)
         self.loss = loss
         self.feature_losses = nn.ModuleList(feature_losses)
         self.center_loss: CenterLoss | None = None

@@ -129,6 +129,7 @@ def test_b1_a_run_that_is_open_already_is_neither_joined_nor_ended(tmp_path):
         run_training(training(tmp_path))
         assert wandb.run is theirs
         theirs.log({"still": "open"})
+    wandb.teardown()  # the end of a run is told to the service, which writes it later
     by_id = {stored.run.run_id: stored for stored in stored_runs(tmp_path)}
     assert by_id["theirs"].history == [{"still": "open"}]
     assert "train/loss" in by_id["key-0"].summary

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import StochasticDepth
 
+from lit_modules.channels_last import to_channels_last
 from lit_modules.models import ResNet
 from lit_modules.models.norms import InstanceBatchNorm
 from lit_modules.models.residual import ResidualBlock
@@ -68,7 +69,7 @@ def list_blocks(network: nn.Module) -> list[ResidualBlock]:
 
 def train_one_step(network: nn.Module, size: int) -> None:
     """Take a step from a loss that depends on every output, channels last, and check what it used and left."""
-    network.to(memory_format=torch.channels_last)
+    network = to_channels_last(network)
     images = torch.randn(6, 3, size, size).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(0)
     nn.functional.cross_entropy(network(images), torch.tensor([0, 1, 2, 3, 4, 0])).backward()
