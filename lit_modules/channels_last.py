@@ -52,11 +52,12 @@ def _is_narrow_and_strided(convolution: nn.Conv2d) -> bool:
 
 
 def _subsampled(convolution: nn.Conv2d) -> SubsampledConv2d:
+    down, right = convolution.stride
     replacement = SubsampledConv2d(
         convolution.in_channels,
         convolution.out_channels,
         1,
-        convolution.stride,
+        (down, right),
         bias=convolution.bias is not None,
         device="meta",  # no draw from the random generator
     )
