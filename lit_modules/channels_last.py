@@ -31,7 +31,7 @@ def to_channels_last(network: nn.Module) -> nn.Module:
 
 
 def _without_narrow_strides(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.Conv2d) and _is_narrow_and_strided(module):
+    if type(module) is nn.Conv2d and _is_narrow_and_strided(module):
         return _subsampled(module)
     for name, child in module.named_children():
         replacement = _without_narrow_strides(child)
@@ -42,8 +42,7 @@ def _without_narrow_strides(module: nn.Module) -> nn.Module:
 
 def _is_narrow_and_strided(convolution: nn.Conv2d) -> bool:
     return (
-        type(convolution) is nn.Conv2d
-        and convolution.kernel_size == (1, 1)
+        convolution.kernel_size == (1, 1)
         and convolution.stride != (1, 1)
         and convolution.padding == (0, 0)
         and convolution.groups == 1
