@@ -25,19 +25,16 @@ class SubsampledConv2d(nn.Conv2d):
 def to_channels_last(network: nn.Module) -> nn.Module:
     """Put a network's convolutions into channels-last order, faster on all common devices; values stay as they are.
 
-    Strided 1×1 convolutions of few channels give their place, and their parameters, to :class:`SubsampledConv2d`.
+    Strided 1×1 convolutions of few channels become :class:`SubsampledConv2d`: the same objects, with another forward
+    pass, so that their names, parameters and hooks stay.
+
+    Returns:
+        The network itself.
     """
-    return _without_narrow_strides(network).to(memory_format=torch.channels_last)
-
-
-def _without_narrow_strides(module: nn.Module) -> nn.Module:
-    if type(module) is nn.Conv2d and _is_narrow_and_strided(module):
-        return _subsampled(module)
-    for name, child in module.named_children():
-        replacement = _without_narrow_strides(child)
-        if replacement is not child:
-            setattr(module, name, replacement)
-    return module
+    for module in network.modules():
+        if type(module) is nn.Conv2d and _is_narrow_and_strided(module):
+            module.__class__ = SubsampledConv2d
+    return network.to(memory_format=torch.channels_last)
 
 
 def _is_narrow_and_strided(convolution: nn.Conv2d) -> bool:
@@ -48,17 +45,3 @@ def _is_narrow_and_strided(convolution: nn.Conv2d) -> bool:
         and convolution.groups == 1
         and convolution.in_channels < ONEDNN_BLOCK
     )
-
-
-def _subsampled(convolution: nn.Conv2d) -> SubsampledConv2d:
-    down, right = convolution.stride
-    replacement = SubsampledConv2d(
-        convolution.in_channels,
-        convolution.out_channels,
-        1,
-        (down, right),
-        bias=convolution.bias is not None,
-        device="meta",  # no draw from the random generator
-    )
-    replacement.weight, replacement.bias = convolution.weight, convolution.bias
-    return replacement.train(convolution.training)

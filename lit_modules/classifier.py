@@ -118,7 +118,7 @@ class LitClassifier(LogsTrainingLoss):
         self.channels_last = channels_last
         self.outputs = SoftmaxOutputs() if outputs is None else outputs
         self.distillation = distillation
-        self._heads = find_heads(self.network)
+        self._heads = find_heads(network)
 
         self.inference = Inference()
         self.predictions: dict[str, Tensor] = {}

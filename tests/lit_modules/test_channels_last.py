@@ -40,21 +40,20 @@ print("alive")
 def test_a_narrow_convolution_with_a_stride_computes_the_same(stride, size, bias) -> None:
     plain = nn.Conv2d(5, 7, 1, stride, bias=bias, dtype=torch.float64)
     reference = plain.weight.detach().clone().requires_grad_()
-    replaced = to_channels_last(nn.Sequential(plain))[0]
-    assert isinstance(replaced, SubsampledConv2d)
-    assert replaced.weight is plain.weight and replaced.bias is plain.bias
+    changed = to_channels_last(nn.Sequential(plain))[0]
+    assert changed is plain and isinstance(changed, SubsampledConv2d)
     images = torch.randn(3, 5, *size, dtype=torch.float64, requires_grad=True)
     expected = F.conv2d(images, reference, plain.bias, stride)  # not in channels-last order, in which it is right
     grads = torch.autograd.grad(expected.square().sum(), [images, reference])
-    found = replaced(images.contiguous(memory_format=torch.channels_last))
+    found = changed(images.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), [images, replaced.weight]), grads)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), [images, changed.weight]), grads)
 
 
 @pytest.mark.parametrize("kind", KEPT)
 def test_every_other_convolution_stays(kind: str) -> None:
-    network = nn.Sequential(KEPT[kind])
-    assert to_channels_last(network)[0] is KEPT[kind]
+    before = type(KEPT[kind])
+    assert type(to_channels_last(nn.Sequential(KEPT[kind]))[0]) is before
 
 
 def test_a_network_keeps_its_names_its_weights_and_the_random_generator() -> None:
@@ -71,8 +70,15 @@ def test_a_network_keeps_its_names_its_weights_and_the_random_generator() -> Non
     assert sum(isinstance(module, SubsampledConv2d) for module in changed.modules()) == 2  # the shortcuts 4→8 and 8→16
 
 
-def test_a_convolution_alone_is_replaced_too() -> None:
-    assert isinstance(to_channels_last(nn.Conv2d(8, 8, 1, stride=2)), SubsampledConv2d)
+def test_a_convolution_whose_weight_a_hook_makes_keeps_its_hook() -> None:
+    convolution = nn.utils.spectral_norm(nn.Conv2d(8, 8, 1, stride=2))
+    with torch.no_grad():
+        convolution.weight_orig.mul_(100)
+    changed = to_channels_last(convolution)
+    assert changed is convolution and isinstance(changed, SubsampledConv2d)
+    for _ in range(50):  # of the power iteration
+        changed(torch.zeros(1, 8, 4, 4))
+    assert torch.linalg.matrix_norm(changed.weight[:, :, 0, 0], 2).item() == pytest.approx(1, abs=0.01)
 
 
 def test_shapes_that_ended_the_process_train() -> None:
