@@ -19,6 +19,8 @@ from ablations.plan import Training
 from ablations.store import RunFolder
 
 SCRIPTS = Path(__file__).parent
+SETTLED_SECONDS = 2
+"""A node refuses a task that comes back in the second in which it was taken away ("Job credential revoked")."""
 
 
 @contextlib.contextmanager
@@ -38,15 +40,18 @@ def real_slurm(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_delay() -> Iterator[None]:
-    """Let tasks that were requeued start at once; Slurm leaves them alone for two minutes."""
+    """Let tasks that were requeued start in a moment; Slurm leaves them alone for two minutes."""
     ended = threading.Event()
 
     def hasten() -> None:
+        since: dict[str, float] = {}
         while not ended.wait(0.5):
-            for entry in (read_queue() or {}).values():
-                if entry.state == "PENDING" and entry.reason == "BeginTime":
-                    command = ["scontrol", "update", f"JobId={entry.task}", "StartTime=now"]
-                    subprocess.run(command, check=False, capture_output=True)
+            entries, now = (read_queue() or {}).values(), time.monotonic()
+            waiting = [entry.task for entry in entries if (entry.state, entry.reason) == ("PENDING", "BeginTime")]
+            since = {task: since.get(task, now) for task in waiting}
+            for task in (task for task, first in since.items() if now - first >= SETTLED_SECONDS):
+                command = ["scontrol", "update", f"JobId={task}", "StartTime=now"]
+                subprocess.run(command, check=False, capture_output=True)
 
     thread = threading.Thread(target=hasten)
     thread.start()
@@ -71,7 +76,19 @@ def lose_node(folder: Path, node: str, training: Training) -> None:
 
 
 def start_node(folder: Path, node: str) -> None:
+    """Start a node that died; it takes tasks again."""
     subprocess.run([SCRIPTS / "start_node.sh", folder, node], check=True)
+    open_node(node)
+
+
+def close_node(node: str) -> None:
+    """Let no further tasks come to a node; those that are there go on."""
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=closed"], check=True)
+
+
+def open_node(node: str) -> None:
+    """Let tasks come to a node again, if it was closed."""
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=False, capture_output=True)
 
 
 def end_time(task: str, training: Training) -> None:
@@ -99,9 +116,11 @@ def _is_pending(status: str, sign: signal.Signals) -> bool:
 
 
 def recover(folder: Path) -> None:
-    """Take all tasks out of the queue, and start nodes that died."""
+    """Take all tasks out of the queue, start nodes that died, and open those that were closed."""
     subprocess.run(["scancel", "--user", "root"], check=False, capture_output=True)
     for node in ("node1", "node2"):
         pid = int((folder / f"{node}.pid").read_text())
         if not Path(f"/proc/{pid}/exe").exists():
             start_node(folder, node)
+        else:
+            open_node(node)

@@ -20,7 +20,7 @@ from ablations.executors.slurm_submissions import Submissions, identity_of, read
 from ablations.planner import load_plan
 from ablations.results import gather, write_study
 from ablations.store import RunFolder, RunStore
-from tests.cluster.real_slurm import end_time, lose_node, real_slurm, recover, start_node
+from tests.cluster.real_slurm import close_node, end_time, lose_node, real_slurm, recover, start_node
 from tests.helpers.recipes import QUICK
 from tests.helpers.recipes import write_study as write_study_file
 
@@ -124,6 +124,7 @@ def test_a_study_whose_tasks_are_stopped_in_every_way_ends_with_the_scores_of_a_
     (lost, *_) = [training for training in trainings if entry_of(training).nodes == "node2"]
     requeued, limited, cancelled = (training for training in trainings if training is not lost)
     number = task_of(cancelled)
+    close_node("node2")  # or another training may come to where one was cancelled, and be lost, too
     stop_each_in_mid_training(
         {
             requeued.folder: lambda: subprocess.run(["scontrol", "requeue", task_of(requeued)], check=True),
