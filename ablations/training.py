@@ -21,7 +21,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ablations.allocator import keep_freed_memory
 from ablations.ensembles import score_ensembles
 from ablations.environment import library_versions, processor_name
 from ablations.errors import RecipeError
@@ -148,7 +147,6 @@ def run_and_record(training: Training, threads: int | None = None, wait: bool = 
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and other products
     warnings.filterwarnings("ignore", message="`isinstance.treespec, LeafSpec.`", category=FutureWarning)
-    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)  # or Lightning takes all cores where there are several nodes

@@ -2,8 +2,12 @@
 
 A server is forked once, with everything imported; each worker is forked from it in milliseconds. The process that asks
 imports neither, so it stays small, and its own state never leaks into a training.
+
+A worker leads a process group of its own, and whoever ends it ends the group: so it may start processes itself, as data
+loaders do, and none of them outlives it.
 """
 
+import atexit
 import contextlib
 import gc
 import multiprocessing
@@ -19,10 +23,13 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from ablations.errors import UserError
 
 Result = TypeVar("Result")
+
+_started: WeakSet[BaseProcess] = WeakSet()
 
 PRELOAD = ["ablations.preload"]
 PRELOAD_TRACKED = [*PRELOAD, "ablations.tracking.preload"]
@@ -57,16 +64,15 @@ def call(function: Callable[..., Result], *arguments: Any) -> Result:
         RuntimeError: the function raised anything else, with its traceback, or the worker died.
     """
     receiver, sender = context().Pipe(duplex=False)
-    process = context().Process(target=_answer, args=(sender, function, arguments), daemon=True)
-    with _ctrl_c_waits():
-        process.start()
+    process = _start(_answer, sender, function, arguments)
     sender.close()
     try:
         kind, value = receiver.recv()
     except EOFError:
         process.join()
         raise RuntimeError(f"a worker process died (exit code {process.exitcode})") from None
-    process.join()
+    finally:
+        kill(process)
     if kind == "error":
         raise value
     return value
@@ -81,10 +87,32 @@ def start(function: Callable[..., None], *arguments: Any, log: Path, environment
         log: the file; what stood there stays, above.
         environment: environment variables to set first.
     """
-    process = context().Process(target=_work, args=(function, arguments, log, environment), daemon=True)
+    return _start(_work, function, arguments, log, environment)
+
+
+def kill(process: BaseProcess) -> None:
+    """End a worker, if it has not ended, and whatever it has started; wait for its end."""
+    process.kill()
+    assert process.pid is not None  # it was started
+    with contextlib.suppress(ProcessLookupError):  # nothing is left of its group
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def _start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a worker. It is no daemon, since these may not start processes."""
+    process = context().Process(target=target, args=arguments)
     with _ctrl_c_waits():
         process.start()
+        _started.add(process)
     return process
+
+
+@atexit.register
+def _kill_all() -> None:
+    """End what still runs, for which Python would wait."""
+    for process in list(_started):
+        kill(process)
 
 
 @contextlib.contextmanager
@@ -98,7 +126,7 @@ def _ctrl_c_waits() -> Iterator[None]:
 
 
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    _die_with_parent()
+    _lead_group()
     gc.disable()  # this process answers once and ends, and its memory goes with it
     try:
         answer = ("result", function(*arguments))
@@ -110,7 +138,7 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
 
 
 def _work(function: Callable[..., None], arguments: tuple[Any, ...], log: Path, environment: dict[str, str]) -> None:
-    _die_with_parent()
+    _lead_group()
     os.environ.update(environment)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as file:
@@ -120,15 +148,18 @@ def _work(function: Callable[..., None], arguments: tuple[Any, ...], log: Path, 
     function(*arguments)
 
 
-def _die_with_parent() -> None:
-    """Leave Ctrl-C to the process that asked, and end when it ends, however it ends."""
+def _lead_group() -> None:
+    """Begin a process group, leave Ctrl-C to the process that asked, and end when it ends, however it ends."""
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        multiprocessing.set_start_method("fork", force=True)  # what it starts is its own child, not the server's
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True, name="die-with-parent").start()

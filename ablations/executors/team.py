@@ -56,6 +56,9 @@ class Team:
             self._failed = min(failed, key=_exit_code)  # one that was killed comes before those that it took along
             for process in self._processes:
                 process.kill()
+        for process in self._open:
+            if process.exitcode is not None:
+                workers.kill(process)  # what it has started and left
         self._open = [process for process in self._open if process.exitcode is None]
         if not self._open:
             self._folder.cleanup()
@@ -66,7 +69,7 @@ class Team:
         for process in self._processes:
             process.kill()
         for process in self._processes:
-            process.join()
+            workers.kill(process)
         self._folder.cleanup()
 
     def was_busy(self) -> bool:

@@ -7,7 +7,6 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 
-from ablations.allocator import keep_freed_memory
 from ablations.parsing import build
 from datamodules import InMemoryImages, RetrievalDataModule
 from lit_modules.losses import BatchHardTripletLoss
@@ -81,7 +80,6 @@ def throughput() -> Figure:
     arguments["feature_losses"] = [{"class_path": "lit_modules.losses.FeatureLoss", "init_args": {"loss": triplet}}]
     arguments["neck"] = "batch_norm"
     recipe["data"] = {"class_path": f"{__name__}.RandomIdentities"}
-    keep_freed_memory()  # as `ablate` does before it trains
     parts, bare = build(recipe), _BareEpochs()
     settings = {**parts.trainer_arguments, **QUIET, "callbacks": [bare], "max_epochs": EPOCHS}
     L.Trainer(**settings).fit(parts.module, datamodule=parts.datamodule)
