@@ -1,4 +1,7 @@
-"""Whether networks, detectors and callbacks of ours take their arguments, seen before training: no decay above 1."""
+"""What the parts of a recipe refuse, seen before training.
+
+Networks, detectors and callbacks of ours are built: no decay above 1. A module that is scored as it is has no views.
+"""
 
 import functools
 import json
@@ -10,24 +13,36 @@ import torch
 from ablations.errors import RecipeError
 from ablations.keys import class_of
 from ablations.parsing import build_component
-from ablations.recipe import is_component
+from ablations.recipe import arguments_of, is_component
+from ablations.scoring import as_it_is, scored_part
 from callbacks import SnapshotEnsemble
 from lit_modules import Detector, YOLODetector
 
 
 def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
     """Say which components of ours in a resolved recipe refuse their arguments, and why."""
-    arguments, trainer = recipe["model"]["init_args"], recipe["trainer"]
+    arguments, trainer = arguments_of(recipe["model"]), recipe["trainer"]
     network = arguments.get("network")
     for component in (network, *(trainer["callbacks"] or [])):
         ours = is_component(component) and component["class_path"].startswith(("lit_modules.models.", "callbacks."))
-        nested = ours and any(map(is_component, component["init_args"].values()))
+        nested = ours and any(map(is_component, arguments_of(component).values()))
         if not ours or (nested and component is not network):
             continue
         if reason := _refusal(json.dumps(component, sort_keys=True), trainer["max_epochs"], trainer["max_steps"]):
             yield reason
     if reason := _detector_refusal(json.dumps(arguments.get("detector"), sort_keys=True)):
         yield reason
+    if reason := _scoring_refusal(recipe):
+        yield reason
+
+
+def _scoring_refusal(recipe: dict[str, Any]) -> str:
+    """Return that a module is scored as it is where the recipe asks for more; empty if it is not, or does not."""
+    module, section = class_of(recipe["model"]["class_path"]), recipe["inference"]
+    more = section["weights"] == SnapshotEnsemble.provides or any(
+        value is not None for name, value in section.items() if name != "weights"
+    )
+    return as_it_is(module) if more and scored_part(module) is None else ""
 
 
 @functools.cache
@@ -36,7 +51,7 @@ def _refusal(text: str, max_epochs: int | None, max_steps: int) -> str:
     component = json.loads(text)
     with torch.device("meta"):
         try:
-            made = class_of(component["class_path"])(**component["init_args"])
+            made = class_of(component["class_path"])(**arguments_of(component))
             if isinstance(made, SnapshotEnsemble):
                 made.ends(max_epochs, max_steps)
         except ValueError as error:

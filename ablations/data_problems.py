@@ -10,7 +10,7 @@ from typing import Any
 
 from ablations.keys import class_of, fingerprinted
 from ablations.processes import processes_of
-from ablations.recipe import is_component
+from ablations.recipe import arguments_of, is_component
 from ablations.seeding import seeded
 from lit_modules import LitClassifier, LitRetriever, TorchvisionDetector
 from lit_modules.losses import BatchHardTripletLoss
@@ -53,13 +53,13 @@ def _look(data: str, processes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _class_problem(model: dict[str, Any], class_names: tuple[str, ...]) -> str:
     """Return that a network counts other classes than there are; empty if it does not, or if that is not known."""
     owner, path = model, "model.network"
-    if is_component(detector := model["init_args"].get("detector")):
+    if is_component(detector := arguments_of(model).get("detector")):
         owner, path = detector, "model.detector.network"
-    network = owner["init_args"].get("network")
+    network = arguments_of(owner).get("network")
     if not class_names or not is_component(network) or not _counts_classes(model, owner, network):
         return ""
     background = int(issubclass(class_of(owner["class_path"]), TorchvisionDetector))
-    arguments = (network.get("init_args") or {}) | (network.get("dict_kwargs") or {})  # timm's stand in the second
+    arguments = arguments_of(network) | (network.get("dict_kwargs") or {})  # timm's stand in the second
     given, wanted = arguments.get("num_classes"), len(class_names) + background
     if not isinstance(given, int) or given == wanted:
         return ""
@@ -75,10 +75,10 @@ def _class_problem(model: dict[str, Any], class_names: tuple[str, ...]) -> str:
 
 def _triplet_problem(recipe: dict[str, Any], processes: int) -> str:
     """Return that batches hold no triplets, where a loss of ours asks for some; empty if they do."""
-    losses = [each["init_args"].get("loss") for each in recipe["model"]["init_args"].get("feature_losses") or []]
+    losses = [arguments_of(each).get("loss") for each in arguments_of(recipe["model"]).get("feature_losses") or []]
     if not any(is_component(loss) and class_of(loss["class_path"]) is BatchHardTripletLoss for loss in losses):
         return ""
-    batches = recipe["data"]["init_args"]
+    batches = arguments_of(recipe["data"])
     identities, images = batches.get("identities_per_batch", 2), batches.get("images_per_identity", 2)
     if identities * processes >= 2 and images >= 2:
         return ""

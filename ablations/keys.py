@@ -20,7 +20,7 @@ from lightning import LightningDataModule
 from ablations.errors import StudyError
 from ablations.parsing import build_data
 from ablations.plan import Scoring
-from ablations.recipe import is_component
+from ablations.recipe import arguments_of, is_component
 from ablations.references import TRAINING, reference_to
 from ablations.seeding import seeded
 
@@ -69,7 +69,7 @@ def training_key(recipe: dict[str, Any]) -> str:
 
 def _without_place(data: dict[str, Any]) -> dict[str, Any]:
     """Return a `data` section without what does not decide which images are trained on, and how."""
-    arguments = {name: value for name, value in (data.get("init_args") or {}).items() if name not in WHERE}
+    arguments = {name: value for name, value in arguments_of(data).items() if name not in WHERE}
     return {**data, "init_args": arguments}
 
 
@@ -174,7 +174,7 @@ def _source_files(value: Any) -> Iterator[str]:
     if is_component(value):
         list_files = getattr(class_of(value["class_path"]), "source_files", None)
         try:
-            files = list_files(value.get("init_args") or {}) if list_files else []
+            files = list_files(arguments_of(value)) if list_files else []
         except (ValueError, OSError) as error:
             raise StudyError(f"{value['class_path']}: {error}") from error
         for path in files:

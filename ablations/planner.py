@@ -21,7 +21,7 @@ from ablations.modes import Draft, RowMaker
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import Plan, Row, Training, is_search, recipe_needs
 from ablations.processes import process_problems
-from ablations.recipe import Recipe, changes, is_component, overlaps
+from ablations.recipe import Recipe, arguments_of, changes, is_component, overlaps
 from ablations.registry import Trick, load_plugin, tricks
 from ablations.seeding import varying
 from ablations.sharing import find_trainings
@@ -195,7 +195,7 @@ def _inline_trick(use: TrickUse, task: str) -> Trick:
             for path, value in edits.get(verb, {}).items():
                 if not is_component(value):
                     raise RecipeError(f"{verb} {path!r} needs a component, class_path and init_args, not {value!r}.")
-                getattr(recipe, verb)(path, value["class_path"], **(value.get("init_args") or {}))
+                getattr(recipe, verb)(path, value["class_path"], **arguments_of(value))
         for callback, arguments in edits.get("edit", {}).items():
             recipe.edit(callback, **arguments)
 

@@ -9,7 +9,7 @@ name the parts of a list by their class: `model.loss.label_smoothing`, `trainer.
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from ablations.errors import RecipeError, did_you_mean
 
@@ -117,9 +117,15 @@ def component(class_path: str, init_args: dict[str, Any] | None = None) -> dict[
     return {"class_path": class_path, "init_args": copy.deepcopy(init_args or {})}
 
 
-def is_component(value: Any) -> bool:
+def is_component(value: Any) -> TypeGuard[dict[str, Any]]:
     """Return whether `value` is a component: a mapping with a `class_path`."""
     return isinstance(value, dict) and "class_path" in value
+
+
+def arguments_of(component: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a component; a class that takes none has none in a resolved recipe either."""
+    arguments: dict[str, Any] = component.get("init_args") or {}
+    return arguments
 
 
 def class_name(value: dict[str, Any]) -> str:
@@ -130,7 +136,7 @@ def class_name(value: dict[str, Any]) -> str:
 def describe(value: Any) -> str:
     """Return a component as a call, anything else as Python prints it."""
     if is_component(value):
-        arguments = ", ".join(f"{key}={describe(item)}" for key, item in (value.get("init_args") or {}).items())
+        arguments = ", ".join(f"{key}={describe(item)}" for key, item in arguments_of(value).items())
         return f"{value['class_path']}({arguments})"
     if isinstance(value, list):
         return "[" + ", ".join(describe(item) for item in value) + "]"
@@ -144,7 +150,7 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[Change]:
     in it can be compared with what stood there before.
     """
     if is_component(old) and is_component(new) and old["class_path"] == new["class_path"]:
-        yield from changes(old.get("init_args") or {}, new.get("init_args") or {}, path)
+        yield from changes(arguments_of(old), arguments_of(new), path)
     elif isinstance(old, dict) and isinstance(new, dict) and not (is_component(old) or is_component(new)):
         for key in [*old, *(key for key in new if key not in old)]:
             yield from changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))

@@ -11,6 +11,7 @@ what its test costs, which depends on the row, in `inference_costs.csv`.
 import csv
 import io
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterable
@@ -38,13 +39,13 @@ def study_folder(results: Path, plan: Plan, own_mode: str) -> Path:
     return folder if plan.study.mode == own_mode else folder / plan.study.mode
 
 
-def check_unchanged(folder: Path, plan: Plan) -> None:
-    """See that a folder holds no table of another version of the study.
+def check_unchanged(folder: Path, plan: Plan, store: RunStore) -> None:
+    """See that the plan keeps what a folder holds: every row of its table, and every score that was finished.
 
-    More rows at the end and other seeds are no other version: no row that stands in the table would change.
+    More rows at the end and other seeds change nothing: no row that stands in the table would be another.
 
     Raises:
-        StoreError: it does; the message names the rows and says what to do.
+        StoreError: it does not; the message names the rows and says what to do.
     """
     stored = read_study_record(folder)
     if stored is None:
@@ -54,9 +55,53 @@ def check_unchanged(folder: Path, plan: Plan) -> None:
     if changed:
         raise StoreError(
             f"{folder} holds the table of another version of this study: {_few(changed)} would change or go. Add "
-            f"--replace to put the new table in its place (no finished training is lost), choose another --results, or "
-            f"give the study another name."
+            f"--replace to put the new table in its place (the old one is kept beside it, and no finished training is "
+            f"lost), choose another --results, or give the study another name."
         )
+    if lost := lost_scores(folder, plan, store):
+        rows = list(dict.fromkeys(line["name"] for line in lost))
+        raise StoreError(
+            f"{folder} holds {len(lost)} finished score(s) that do not belong to what {_few(rows)} would train now: "
+            f"the data, your own code, or the version of a library has changed since. Add --replace to train them anew "
+            f"(the old table is kept beside the new one), or choose another --results."
+        )
+
+
+def lost_scores(folder: Path, plan: Plan, store: RunStore) -> list[dict[str, Any]]:
+    """Return the finished lines of a folder's `scores.csv` for which the plan has no place."""
+    seeds = united_seeds(folder, plan, store)
+    kept = {
+        (row.key, row.inference, str(seed))
+        for row in plan.rows
+        if not is_search(row.recipe)
+        for seed in group_leaders(seeds, row.group)
+    }
+    return [line for identity, line in _Gathered(folder).scores.items() if identity not in kept]
+
+
+def united_seeds(folder: Path, plan: Plan, store: RunStore) -> list[int]:
+    """Return the seeds of the plan, and those for which the folder or the store holds a finished score of a row."""
+    earlier = read_study_record(folder)
+    seeds, keys = set(plan.study.seeds), {row.key for row in plan.rows}
+    finished = {int(seed) for key, _, seed in _Gathered(folder).scores if key in keys}
+    for seed in earlier["seeds"] if earlier else []:
+        if seed in finished or any(store.folder(key, seed).result() for key in keys):
+            seeds.add(seed)
+    return sorted(seeds)
+
+
+def set_aside(folder: Path) -> Path:
+    """Copy what a results folder says into a folder inside it, `replaced/<n>`, before another table takes its place."""
+    numbers = [int(path.name) for path in (folder / "replaced").glob("*") if path.name.isdigit()]
+    target = folder / "replaced" / str(max(numbers, default=0) + 1)
+    target.mkdir(parents=True)
+    for name in ("study.json", "scores.csv", "costs.csv", "inference_costs.csv", "table.md", "table.csv"):
+        if (folder / name).is_file():
+            shutil.copy2(folder / name, target / name)
+    for name in ("recipes", "lr_search"):
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, target / name)
+    return target
 
 
 def read_study_record(folder: Path) -> dict[str, Any] | None:
@@ -84,7 +129,7 @@ def write_study(
 ) -> None:
     """Write what a study is: its rows, each as a recipe that runs alone, and where its trainings lie.
 
-    Seeds that an earlier run of the same study finished stay in the table.
+    Seeds that an earlier run of the same study finished stay in the table, also where their store is gone.
 
     Args:
         folder: the study's results folder.
@@ -93,11 +138,7 @@ def write_study(
         head: how the table was made.
         race: the rule by which rows get their seeds; `None` if all get the same.
     """
-    earlier = read_study_record(folder)
-    seeds = list(plan.study.seeds)
-    for seed in earlier["seeds"] if earlier else []:
-        if seed not in seeds and any(store.folder(row.key, seed).result() for row in plan.rows):
-            seeds.append(seed)
+    seeds = united_seeds(folder, plan, store)
     study, reference = plan.study, plan.study.reference
     write_json(
         folder / "study.json",
@@ -111,7 +152,7 @@ def write_study(
             "higher_is_better": study.higher_is_better,
             "vary": list(study.vary),
             "race": race,
-            "seeds": sorted(seeds),
+            "seeds": seeds,
             "reference": {"source": reference.source, "unconfirmed": bool(reference.unconfirmed)}
             if reference
             else None,
@@ -147,10 +188,13 @@ def recipe_name(row: Row) -> str:
     return f"{row.index:02d}-{name}.yaml"
 
 
-def gather(folder: Path, store: RunStore) -> None:
+def gather(folder: Path, store: RunStore) -> list[dict[str, Any]]:
     """Write `scores.csv`, the costs and the pictures of a study from what the store holds now.
 
-    What was gathered before stays where the store holds nothing of that training: its key says that it is the same.
+    A score that was gathered before stays where the store has none: its key says that it is of the same training.
+
+    Returns:
+        The lines of `scores.csv`.
 
     Raises:
         StoreError: the folder holds no study.
@@ -169,7 +213,7 @@ def gather(folder: Path, store: RunStore) -> None:
                     results[key, seed + offset] = store.folder(key, seed + offset).result()
             run = store.folder(row["key"], seed)
             found = run.score_with_costs(row["inference"]) if results[row["key"], seed] is not None else None
-            line = _score_line(row, seed, run, found[0] if found else None)
+            line = _score_line(row, seed, run, found[0] if found else None, study["metric"])
             scores.append(earlier.completed(line, is_known=bool(run.status())))
             if scores[-1]["status"] == "done":
                 costs = found[1] if found else earlier.tests.get(_identity(scores[-1]), {})
@@ -183,6 +227,7 @@ def gather(folder: Path, store: RunStore) -> None:
     write_text(folder / "costs.csv", _csv_text(["key", "seed", *COST_COLUMNS], filter(None, trainings)))
     write_text(folder / "inference_costs.csv", _csv_text(["row", "seed", *TEST_COLUMNS], tests))
     gather_pictures(folder, study["rows"], min(study["seeds"]), store)
+    return scores
 
 
 _SCORE_COLUMNS = ("row", "name", "seed", "status", "reason", "key", "inference")
@@ -216,19 +261,19 @@ class _Gathered:
         return {key: tests.get((line["row"], line["seed"]), {}) for key, line in self.scores.items()}
 
     def completed(self, line: dict[str, Any], is_known: bool) -> dict[str, Any]:
-        """Return a line of `scores.csv`, with its earlier score if the store holds nothing for it.
+        """Return a line of `scores.csv`, with its earlier score if the store has none for it.
 
         Args:
             line: what the store says.
             is_known: whether the store knows of the training; if not, an earlier failure stays one, with its reason.
         """
-        before = self.lines.get(_identity(line), {}) if line["status"] == "missing" else {}
+        before = self.lines.get(_identity(line), {}) if line["status"] != "done" else {}
         if before.get("status") == "failed" and not is_known:
             return {**line, "status": "failed", "reason": before.get("reason", "")}
         if before.get("status") != "done":
             return line
         metrics = {name: value for name, value in before.items() if name not in _SCORE_COLUMNS}
-        return {**line, "status": "done", **metrics}
+        return {**line, "status": "done", "reason": "", **metrics}
 
 
 def _identity(line: dict[str, Any]) -> tuple[str, str, str]:
@@ -264,10 +309,18 @@ def _row_record(row: Row, plan: Plan) -> dict[str, Any]:
     return record
 
 
-def _score_line(row: dict[str, Any], seed: int, run: RunFolder, metrics: dict[str, float] | None) -> dict[str, Any]:
+def _score_line(
+    row: dict[str, Any], seed: int, run: RunFolder, metrics: dict[str, float] | None, metric: str
+) -> dict[str, Any]:
+    """Return the line of a row and seed; a score whose headline `metric` is no number counts as failed."""
     line = {"row": row["index"], "name": row["name"], "seed": seed, "key": row["key"], "inference": row["inference"]}
     if metrics is not None:
-        return {**line, "status": "done", "reason": "", **metrics}
+        reason = ""
+        if metric not in metrics:
+            reason = f"its test logged no {metric!r}; there are: {', '.join(sorted(metrics)) or 'none'}"
+        elif not math.isfinite(metrics[metric]):
+            reason = f"{metric} is {metrics[metric]}"
+        return {**line, "status": "failed" if reason else "done", "reason": reason, **metrics}
     status = run.status()
     if status.get("state") == "failed":
         return {**line, "status": "failed", "reason": status.get("reason", "")}

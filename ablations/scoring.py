@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ablations.errors import RecipeError
 from ablations.parsing import Parts
 from ablations.picture_files import MOST_PICTURES, save_pictures
 from ablations.plan import Scoring
@@ -53,29 +54,47 @@ def score_weights(parts: Parts, weights: list[Path], inference: Inference, with_
         weights: safetensors files of the module's state, one for each member.
         inference: how to score.
         with_pictures: whether the module is asked for pictures.
+
+    Raises:
+        RecipeError: the module is scored as it is, and more is asked for.
     """
-    module: Any = parts.module  # a LightningModule of ours: it has a part that is scored, and an inference
-    own = getattr(module, scored_part(module))
+    module: Any = parts.module
+    part = scored_part(module)
+    if part is None:
+        if len(weights) > 1 or replace(inference, weights="last") != Inference():
+            raise RecipeError(as_it_is(type(module)))
+        module.load_state_dict(load_file(weights[0]))
+        return test(parts, with_pictures)
+    own = getattr(module, part)
     module.inference = inference
     try:
-        setattr(module, scored_part(module), stored_network(parts, weights))
+        setattr(module, part, stored_network(parts, weights))
         return test(parts, with_pictures)
     finally:
-        setattr(module, scored_part(module), own)
+        setattr(module, part, own)
 
 
-def scored_part(module: L.LightningModule) -> str:
-    """Return the name of the part whose stored weights are scored: ``network``, unless the module says another."""
-    return getattr(module, "scored_part", "network")
+def scored_part(module: L.LightningModule | type[L.LightningModule]) -> str | None:
+    """Return the name of the part whose stored weights are scored; `None` for a module that is scored as it is."""
+    return getattr(module, "scored_part", None)
+
+
+def as_it_is(module: type[L.LightningModule]) -> str:
+    """Return why views, ensembles and several weights cannot be had with a module that is scored as it is."""
+    return (
+        f"{module.__qualname__} is scored as it is, with its own test_step, so `inference` can say no more than which "
+        f"weights. For views and ensembles, name the part that is scored in a class attribute `scored_part`, and let "
+        f"the module read its attribute `inference`, as LitClassifier does."
+    )
 
 
 def stored_network(parts: Parts, weights: list[Path]) -> nn.Module:
-    """Return the network with stored weights, branches fused; of several, one that averages their predictions."""
+    """Return the scored part with stored weights, branches fused; of several, one that averages their predictions."""
     module: Any = parts.module
     members = []
     for path in weights:
         module.load_state_dict(load_file(path))
-        members.append(fuse_branches(getattr(module, scored_part(module))))  # a copy
+        members.append(fuse_branches(getattr(module, scored_part(module) or "")))  # a copy
     if len(members) == 1:
         return members[0]
     return module.combine(members) if hasattr(module, "combine") else ProbabilityEnsemble(members, module.outputs)

@@ -9,7 +9,7 @@ from typing import Any
 from ablations.errors import StudyError, did_you_mean
 from ablations.keys import observes_only, scorings_of, training_key
 from ablations.plan import Plan, Row, Scoring, group_leaders
-from ablations.recipe import Recipe
+from ablations.recipe import Recipe, arguments_of
 from ablations.references import ROW, reference_to, references, replace_references
 from ablations.study import Study
 
@@ -75,7 +75,7 @@ def _in_order_of_need(rows: list[Row]) -> Iterator[Row]:
 
 def _with_teachers_network(recipe: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
     """Return a recipe in which a teacher that is another row has the network of that row, unless it has one already."""
-    distillation = recipe["model"]["init_args"].get("distillation")
+    distillation = arguments_of(recipe["model"]).get("distillation")
     if not distillation or not distillation["init_args"]["teacher_weights"].startswith(ROW):
         return recipe
     arguments, own = distillation["init_args"], recipe["model"]["init_args"]["network"]

@@ -5,8 +5,9 @@ Plain files, atomic renames, one writer a folder, see `ablations.leases`:
     <key>/seed-<n>/   recipe.yaml  status.json  metrics.csv  log.txt  checkpoints/  weights/  predictions/
                       pictures/<inference>/  scores/<inference>.json  result.json
 
-A training is done when its `result.json` can be read, whatever else is there: it is written last. A score is there when
-its own file can be read. A file that is there and cannot be read counts as missing, is named, and is made again.
+A training is done when its `result.json` can be read, which is written when the fit has ended and its weights are
+there, before anything is scored. A score is there when its own file can be read. A file that is there and cannot be
+read counts as missing, is named, and is made again.
 """
 
 import contextlib

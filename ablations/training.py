@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+import re
 import shutil
 import traceback
 import warnings
@@ -28,11 +29,11 @@ from ablations.keys import weights_name
 from ablations.leases import BUSY, BusyError
 from ablations.lr_search import search
 from ablations.parsing import Parts, build, build_inference
-from ablations.plan import Training, is_search
+from ablations.plan import Scoring, Training, is_search
 from ablations.process_group import MixedVersionsError, Ranks, joined, started_as
 from ablations.references import TRAINING, replace_references
 from ablations.registry import load_plugin
-from ablations.scoring import score_weights, write_score
+from ablations.scoring import Score, score_weights, write_score
 from ablations.store import RunFolder, write_text
 from ablations.stored_training import weights_behind
 from ablations.tracking.runs import TrainingLogger, track, with_own_loggers
@@ -47,8 +48,28 @@ class MissingNeedError(RuntimeError):
     """A training builds on another one that the store does not hold."""
 
 
+class ScoringError(RuntimeError):
+    """A training is done, and its weights are stored, but a score of it could not be made."""
+
+
+class NotFiniteError(RuntimeError):
+    """A training or its test ended with numbers that are none: NaN weights, an infinite loss."""
+
+
 class InterruptedTrainingError(RuntimeError):
     """The fit ended before its last epoch, though nothing was raised: a signal, or a callback that stopped it."""
+
+
+TOLD = (
+    DivergedError,
+    InterruptedTrainingError,
+    MissingNeedError,
+    MixedVersionsError,
+    NotFiniteError,
+    RecipeError,
+    ScoringError,
+)
+"""Errors whose message is the whole reason."""
 
 
 def run_training(training: Training, wait: bool = True) -> None:
@@ -123,15 +144,13 @@ def _train_and_score(training: Training, folder: RunFolder, logger: TrainingLogg
         ranks.share(None)  # the others read what was found
         return
     trained = folder.result() is not None and _has_weights(training, folder)
-    costs = None
     if ranks.share(not trained):
         costs = _fit(training, parts, folder, logger, ranks)
         _store_weights(training, parts, folder)
-    ranks.leave()  # a test by all would wait for those that have gone
-    _score(training, parts, folder)
-    if costs is not None:
-        folder.write_result(_result(training, parts, costs, ranks))
+        folder.write_result(_result(training, parts, costs, ranks))  # whatever becomes of the scores
         shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
+    ranks.leave()  # a test by all would wait for those that have gone
+    _score(training, parts, folder, again=not trained)
 
 
 def run_and_record(training: Training, threads: int | None = None, wait: bool = True) -> None:
@@ -167,14 +186,24 @@ def run_and_record(training: Training, threads: int | None = None, wait: bool = 
 
 def failure_reason(error: BaseException) -> str:
     """Return in one line why a training failed."""
-    if isinstance(
-        error, DivergedError | InterruptedTrainingError | MissingNeedError | MixedVersionsError | RecipeError
-    ):
+    if isinstance(error, TOLD):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return "out of memory"
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    before = None if error.__cause__ or error.__suppress_context__ else error.__context__
+    if before is None:
+        return _in_one_line(error)
+    # What goes wrong while a trainer is taken down says nothing of the reason why it is.
+    return f"{failure_reason(before)} (then {_in_one_line(error)})"
+
+
+def _in_one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if re.match(r"Caught \w+ in DataLoader worker process", lines[0]):  # the traceback of that process follows
+        return lines[-1]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def recipe_text(config: dict[str, Any], plugins: Iterable[Path] = ()) -> str:
@@ -230,7 +259,14 @@ def _fit(
 
 
 def _store_weights(training: Training, parts: Parts, folder: RunFolder) -> None:
-    """Store the weights of the last step and those that callbacks kept."""
+    """Store the weights of the last step and those that callbacks kept.
+
+    Raises:
+        NotFiniteError: the last step left some that are NaN or infinite; a test would take them for class 0.
+    """
+    for name, parameter in parts.module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise NotFiniteError(f"the training diverged: at its end {name} is not finite")
     _save_weights(parts.module.state_dict(), folder.weights("last"))
     sections, callbacks = training.recipe["trainer"]["callbacks"], parts.trainer_arguments.get("callbacks")
     for section, callback in zip(sections or [], callbacks or [], strict=True):
@@ -286,21 +322,48 @@ def _has_weights(training: Training, folder: RunFolder) -> bool:
     return True
 
 
-def _score(training: Training, parts: Parts, folder: RunFolder) -> None:
-    """Score every inference setting that has no score yet."""
-    trained_before = folder.result() is not None
+def _score(training: Training, parts: Parts, folder: RunFolder, again: bool) -> None:
+    """Score every inference setting that has no score yet; one that fails does not keep the others from theirs.
+
+    Args:
+        training: what is scored.
+        parts: what its recipe built.
+        folder: where its weights are, and its scores will be.
+        again: whether scores that are there are made again, since they belong to an earlier fit.
+
+    Raises:
+        ScoringError: at the end, of the first that failed.
+    """
+    failures = []
     for name, scoring in training.scorings.items():
-        if trained_before and folder.score(name) is not None:
+        if not again and folder.score(name) is not None:
             continue
-        inference = build_inference(scoring.section)
-        files = folder.weight_files(scoring.weights)
-        if not files:
-            raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
-        if len(files) > 1:
-            for member, path in enumerate(files, start=1):
-                write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
-        score = score_weights(parts, files, inference, training.with_pictures)
-        write_score(folder, name, score, scoring)
+        try:
+            _score_setting(name, scoring, training, parts, folder)
+        except Exception as error:  # of a module or metric of the user's own; the others may do without
+            traceback.print_exc()
+            failures.append(ScoringError(f"it is trained, but scoring it failed ({name}): {failure_reason(error)}"))
+    if failures:
+        raise failures[0]
+
+
+def _score_setting(name: str, scoring: Scoring, training: Training, parts: Parts, folder: RunFolder) -> None:
+    inference = build_inference(scoring.section)
+    files = folder.weight_files(scoring.weights)
+    if not files:
+        raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
+    if len(files) > 1:
+        for member, path in enumerate(files, start=1):
+            _write_finite(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
+    score = score_weights(parts, files, inference, training.with_pictures)
+    _write_finite(folder, name, score, scoring)
+
+
+def _write_finite(folder: RunFolder, name: str, score: Score, scoring: Scoring) -> None:
+    """Store a score, unless it is none: NaN stands for what a metric leaves out, such as an absent class."""
+    if infinite := [metric for metric, value in score.metrics.items() if math.isinf(value)]:
+        raise NotFiniteError(f"{infinite[0]} is {score.metrics[infinite[0]]}")
+    write_score(folder, name, score, scoring)
 
 
 def _result(training: Training, parts: Parts, costs: CostMonitor, ranks: Ranks) -> dict[str, Any]:

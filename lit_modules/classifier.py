@@ -83,6 +83,8 @@ class LitClassifier(LogsTrainingLoss):
             not have them as ``targets``, or if a teacher is to guide outputs that are no softmax.
     """
 
+    scored_part = "network"
+
     def __init__(
         self,
         network: nn.Module,

@@ -85,6 +85,8 @@ class LitRetriever(LogsTrainingLoss):
             many as the datamodule's identities; when no query has a right entry; as `LitClassifier` for schedules.
     """
 
+    scored_part = "network"
+
     def __init__(
         self,
         network: ResNet,

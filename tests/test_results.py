@@ -9,6 +9,7 @@ import pytest
 
 from ablations.planner import load_plan
 from ablations.results import check_unchanged
+from ablations.store import RunStore
 from ablations.study_file import find_study
 from ablations.table import write_table
 
@@ -39,7 +40,7 @@ def test_a_table_is_of_its_study_as_it_is_now(folder):
     data = DATA.get(record["name"])
     if data and not (Path(os.environ.get("TRICKSTACK_DATA", "")) / data).is_dir():
         pytest.skip(f"needs {data} in TRICKSTACK_DATA")
-    check_unchanged(folder, load_plan(find_study(record["name"]), mode=record["mode"]))
+    check_unchanged(folder, load_plan(find_study(record["name"]), mode=record["mode"]), RunStore(ROOT / "results/runs"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))

@@ -122,13 +122,13 @@ def _states(record: dict[str, Any], store: RunStore) -> dict[tuple[str, int], St
 
 
 def _state(folder: RunFolder, entry: QueueEntry | None) -> State:
-    if folder.result() is not None:
+    status = folder.status()
+    if folder.result() is not None and status.get("state") != "failed":  # one whose scoring failed is not done
         return State("done")
     if entry is not None:
         if entry.state in ("RUNNING", "COMPLETING"):
             return State("running", f"task {entry.task} on {entry.nodes}")
         return State("pending", f"task {entry.task}, {entry.reason}")
-    status = folder.status()
     if status.get("state") == "failed":
         return State("failed", str(status.get("reason") or "unknown"))
     if status.get("state") == "running" and Path(f"/proc/{status.get('pid')}").exists():

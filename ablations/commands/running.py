@@ -20,7 +20,7 @@ from ablations.executors.slurm_cluster import check_cluster
 from ablations.plan import Plan, Training
 from ablations.processes import check_machine
 from ablations.progress import StudyProgress
-from ablations.results import check_unchanged, gather, read_study_record, write_study
+from ablations.results import check_unchanged, gather, lost_scores, read_study_record, set_aside, write_study
 from ablations.store import RunFolder, RunStore, make_writable
 from ablations.tracking import check_project, track_study
 
@@ -52,7 +52,9 @@ def run_command(options: argparse.Namespace) -> int:
         _check_executor([each for each in plan.trainings(store, rows) if not each.is_done()], options, gpus)
     make_writable(folder)
     if not options.replace:
-        check_unchanged(folder, plan)
+        check_unchanged(folder, plan, store)
+    elif read_study_record(folder) is not None and lost_scores(folder, plan, store):
+        err.print(f"The table that stood in {folder} is kept in {set_aside(folder)}.", soft_wrap=True)
     write_study(folder, plan, store, _head(options), race)
     failures, followed = 0, []
     try:
@@ -61,8 +63,9 @@ def run_command(options: argparse.Namespace) -> int:
             followed += tracked
             failures += _run_trainings(plan, tracked, store, options, gpus)
     finally:
-        gather(folder, store)
+        lines = gather(folder, store)
         table = write_table(folder)
+    failures += sum(line["status"] == "failed" and (rows is None or line["row"] in rows) for line in lines)
     if project:
         _send_finished(followed)
         _send_summary(folder, project, offline, options)

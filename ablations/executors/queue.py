@@ -54,8 +54,9 @@ class Queue:
         """Take in that a training has ended, and why it failed, if it did."""
         scores = _scores(training)
         self._open -= scores
-        if reason:
-            self._failed.update(dict.fromkeys(scores, reason))
+        if reason:  # of some scores, maybe, while others are there
+            missing = RunFolder(training.folder).missing(training.scorings)
+            self._failed.update({score: reason for score in scores if score.inference in missing})
 
 
 def _scores(training: Training) -> set[Need]:
