@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ablations.errors import StudyError
+from ablations.own_packages import taken_name
 from ablations.recipe import Recipe
 
 TASKS = ("classification", "detection", "retrieval")
@@ -132,7 +133,8 @@ def load_plugin(path: Path) -> None:
         raise
     except Exception as error:  # whatever the user's file raises is the user's mistake, told with its place
         sys.modules.pop(name, None)
-        raise StudyError(f"plugin {path} cannot be imported: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}.{taken_name(error)}"
+        raise StudyError(f"plugin {path} cannot be imported: {reason}") from error
     found = Path(getattr(sys.modules[name], "__file__", None) or "").resolve()
     if found != path.resolve():
         raise StudyError(f"plugin {path} has the name of another module, {found}. Rename the file.")

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from ablations.errors import UserError
+from ablations.own_packages import OURS, SAFE_PATH
 
 Result = TypeVar("Result")
 
@@ -53,7 +54,7 @@ def start_server(tracked: bool = False) -> None:
         tracked: whether its workers write W&B runs.
     """
     context(tracked)
-    forkserver.ensure_running()
+    _ensure_server()
 
 
 def call(function: Callable[..., Result], *arguments: Any) -> Result:
@@ -102,10 +103,23 @@ def kill(process: BaseProcess) -> None:
 def _start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Start a worker. It is no daemon, since these may not start processes."""
     process = context().Process(target=target, args=arguments)
+    _ensure_server()
     with _ctrl_c_waits():
         process.start()
         _started.add(process)
     return process
+
+
+def _ensure_server() -> None:
+    """Start the server, unless it runs; the folder in which that happens is not where it looks for modules."""
+    before = os.environ.get(SAFE_PATH)
+    if before is None:
+        os.environ[SAFE_PATH] = OURS
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
 
 
 @atexit.register

@@ -20,6 +20,7 @@ from typing import Any
 from ablations.environment import library_versions
 from ablations.errors import UserError
 from ablations.executors.slurm_cluster import QueueEntry, SlurmOptions, largest_array
+from ablations.own_packages import OURS, SAFE_PATH
 from ablations.plan import Training
 from ablations.store import RunFolder, RunStore, write_json
 
@@ -175,7 +176,7 @@ def _parameters(name: str, folder: Path, training: Training, options: SlurmOptio
         "array_parallelism": options.max_running,
         "stderr_to_stdout": True,
         "srun_args": ["--kill-on-bad-exit=1"],
-        "setup": _sight_checks(folder),
+        "setup": [*_sight_checks(folder), f"export {SAFE_PATH}={OURS}"],
         "additional_parameters": {"requeue": True, "output": "/dev/null"},
         **{name: value for name, value in optional.items() if value},
     }
