@@ -1,6 +1,7 @@
 """What the parts of a recipe refuse, seen before training.
 
-Networks, detectors and callbacks of ours are built: no decay above 1. A module that is scored as it is has no views.
+Networks, detectors and callbacks of ours are built, and metrics, so that no decay is above 1 and no library is missing.
+A module that is scored as it is has no views.
 """
 
 import functools
@@ -32,6 +33,10 @@ def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
             yield reason
     if reason := _detector_refusal(json.dumps(arguments.get("detector"), sort_keys=True)):
         yield reason
+    for name in ("metric", "metrics"):
+        metric = arguments.get(name)
+        if is_component(metric) and (reason := _metric_refusal(json.dumps(metric, sort_keys=True))):
+            yield f"model.{name}: {reason}"
     if reason := _scoring_refusal(recipe):
         yield reason
 
@@ -56,6 +61,17 @@ def _refusal(text: str, max_epochs: int | None, max_steps: int) -> str:
                 made.ends(max_epochs, max_steps)
         except ValueError as error:
             return str(error)
+    return ""
+
+
+@functools.cache
+def _metric_refusal(text: str) -> str:
+    """Return why a metric, given as JSON, cannot be made; empty if it can."""
+    metric = json.loads(text)
+    try:
+        build_component(class_of(metric["class_path"]), metric)
+    except RecipeError as error:
+        return str(error)
     return ""
 
 

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError, did_you_mean
-from ablations.recipe import SECTIONS, Change, changes, is_component, locate
+from ablations.recipe import SECTIONS, Change, arguments_of, changes, is_component, locate
 from ablations.seeding import varying
 from lit_modules import ScheduleCallable
 from lit_modules.inference import Inference
@@ -183,8 +183,8 @@ def build_component(base: type, component: dict[str, Any]) -> Any:
     parser = _component_parser(base)
     try:
         return parser.instantiate(parser.parse_object({"component": copy.deepcopy(component)})).component
-    except (ArgumentError, ValueError) as error:
-        raise RecipeError(_refusal(error) or _clear_message("component", error)) from None
+    except (ArgumentError, ValueError, ImportError) as error:
+        raise RecipeError(_refusal(error, "", component) or _clear_message("component", error)) from None
 
 
 def _resolve_section(section: str, value: dict[str, Any]) -> Any:
@@ -206,15 +206,40 @@ def _build_section(section: str, value: dict[str, Any]) -> Any:
     parser = _section_parser(section)
     try:
         return parser.instantiate(parser.parse_object({section: copy.deepcopy(value)}))[section]
-    except (ArgumentError, ValueError) as error:
-        raise RecipeError(_refusal(error) or _clear_message(section, error)) from None
+    except (ArgumentError, ValueError, ImportError) as error:
+        raise RecipeError(_refusal(error, section, value) or _clear_message(section, error)) from None
 
 
-def _refusal(error: BaseException) -> str:
-    """Return what a class said when it refused its arguments; empty if it was the parser that refused them."""
-    while (cause := error.__cause__ or error.__context__) is not None:
+def _refusal(error: BaseException, where: str, value: dict[str, Any]) -> str:
+    """Return what a class said when it refused its arguments, or that it lacks a library; empty if it was the parser.
+
+    Args:
+        error: what was raised.
+        where: the path at which the recipe holds `value`.
+        value: what was to be built; its class paths can be imported, since it is resolved.
+    """
+    owner = ""
+    while True:
+        if named := re.search(r"Problem with given class_path '([^']+)'", str(error)):
+            owner = named.group(1)  # the innermost is named last
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            break
         error = cause
-    return "" if isinstance(error, ArgumentError | TypeError | ImportError) else str(error)
+    if isinstance(error, ImportError):
+        return f"{_path_of(owner, where, value)}{owner} cannot be made: {' '.join(str(error).split())}"
+    return "" if isinstance(error, ArgumentError | TypeError) else str(error)
+
+
+def _path_of(class_path: str, where: str, value: Any) -> str:
+    """Return the path at which a class stands first, with a colon; empty if it stands nowhere below `value`."""
+    if is_component(value):
+        if value["class_path"] == class_path and where:
+            return f"{where}: "
+        value = arguments_of(value)
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = (_path_of(class_path, f"{where}.{key}" if where else str(key), item) for key, item in items)
+    return next(filter(None, found), "")
 
 
 @functools.cache
