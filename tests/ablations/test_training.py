@@ -15,7 +15,7 @@ from ablations.scoring import score_weights
 from ablations.store import RunFolder
 from ablations.training import _build, failure_reason, run_and_record, run_training
 from lit_modules import DivergedError
-from lit_modules.inference import Inference
+from lit_modules.inference import Inference, Views
 from tests.helpers.recipes import digits_recipe
 
 PLAIN = {"last": Scoring("last", {"weights": "last", "views": None})}
@@ -186,6 +186,28 @@ def test_a_corrupt_file_is_made_again_and_said_so(finished, tmp_path, name, capl
     assert RunFolder(tmp_path / "copy").result() is not None
 
 
+class NoViews(Views):
+    def forward(self, images):
+        raise ValueError("there are none")
+
+
+def test_a_score_that_fails_keeps_neither_the_training_nor_other_scores_back(tmp_path, monkeypatch):
+    views = {"class_path": f"{__name__}.NoViews"}
+    broken = {"last-none": Scoring("last", {"weights": "last", "views": views})}
+    asked = training(tmp_path, scorings={**broken, **PLAIN})
+    with pytest.raises(SystemExit):
+        run_and_record(asked)
+    folder = RunFolder(tmp_path)
+    assert folder.status()["reason"] == "it is trained, but scoring it failed (last-none): ValueError: there are none"
+    assert folder.result() is not None
+    assert not asked.is_done()
+    assert folder.missing(asked.scorings) == ["last-none"]
+    monkeypatch.setattr(L.Trainer, "fit", lambda *arguments, **names: pytest.fail("it trains again"))
+    monkeypatch.setattr(NoViews, "forward", lambda self, images: [images])
+    run_and_record(asked)
+    assert folder.score("last-none") == folder.score("last")
+
+
 def test_a_training_that_diverges_is_recorded_with_its_epoch(tmp_path):
     with pytest.raises(SystemExit):
         run_and_record(training(tmp_path, model__optimizer__lr=1e20))
@@ -209,6 +231,46 @@ def test_a_training_that_diverges_is_recorded_with_its_epoch(tmp_path):
 def test_a_failure_is_told_in_one_line(error, says):
     assert says in failure_reason(error)
     assert "\n" not in failure_reason(error)
+
+
+def raised(first, second, cause=False):
+    """Return an error that was raised while another one was handled."""
+    try:
+        try:
+            raise first
+        except type(first) as error:
+            if cause:
+                raise second from error
+            raise second  # noqa: B904 (as libraries do)
+    except type(second) as error:
+        return error
+
+
+def test_what_goes_wrong_while_a_trainer_is_taken_down_does_not_hide_why():
+    error = raised(AssertionError("no children"), RuntimeError("Please call `iter(combined_loader)` first."))
+    assert failure_reason(error) == (
+        "AssertionError: no children (then RuntimeError: Please call `iter(combined_loader)` first.)"
+    )
+    assert failure_reason(raised(DivergedError(3, float("nan")), OSError("closed"))).startswith("The training diverged")
+
+
+def test_an_error_that_tells_of_another_is_the_reason_itself():
+    error = raised(KeyError("x"), ValueError("the column 'x' is missing"), cause=True)
+    assert failure_reason(error) == "ValueError: the column 'x' is missing"
+
+
+class Unreadable(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise ValueError("image 3 cannot be read")
+
+
+def test_an_error_of_a_process_of_a_data_loader_is_told_by_its_own_words():
+    with pytest.raises(ValueError, match="Caught ValueError in DataLoader worker") as error:
+        list(torch.utils.data.DataLoader(Unreadable(), num_workers=1))
+    assert failure_reason(error.value) == "ValueError: image 3 cannot be read"
 
 
 def test_scoring_counts_the_operations_of_one_image(finished):
