@@ -1,4 +1,4 @@
-"""Whether networks, detectors and callbacks of ours take their arguments, seen before training: no decay above 1."""
+"""Whether networks, detectors, callbacks of ours and schedules can be made, seen before training: no decay above 1."""
 
 import functools
 import json
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError
 from ablations.keys import class_of
@@ -13,10 +14,11 @@ from ablations.parsing import build_component
 from ablations.recipe import is_component
 from callbacks import SnapshotEnsemble
 from lit_modules import Detector, YOLODetector
+from lit_modules.optimizer_setup import find_schedule_problem
 
 
 def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
-    """Say which components of ours in a resolved recipe refuse their arguments, and why."""
+    """Say which components in a resolved recipe refuse their arguments, and why."""
     arguments, trainer = recipe["model"]["init_args"], recipe["trainer"]
     network = arguments.get("network")
     for component in (network, *(trainer["callbacks"] or [])):
@@ -27,6 +29,8 @@ def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
         if reason := _refusal(json.dumps(component, sort_keys=True), trainer["max_epochs"], trainer["max_steps"]):
             yield reason
     if reason := _detector_refusal(json.dumps(arguments.get("detector"), sort_keys=True)):
+        yield reason
+    if reason := _schedule_refusal(json.dumps(arguments.get("schedule"), sort_keys=True)):
         yield reason
 
 
@@ -56,3 +60,13 @@ def _detector_refusal(text: str) -> str:
         except RecipeError as error:
             return str(error)
     return ""
+
+
+@functools.cache
+def _schedule_refusal(text: str) -> str:
+    """Return why a schedule, given as JSON, cannot be made; empty if it can, or if it is no class."""
+    schedule = json.loads(text)
+    if not is_component(schedule):
+        return ""
+    problem = find_schedule_problem(build_component(LRScheduler, schedule))
+    return f"model.schedule: {problem}" if problem else ""
