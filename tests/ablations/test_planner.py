@@ -4,6 +4,8 @@ import sys
 
 import pytest
 import yaml
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from ablations import keys, registry
 from ablations.errors import StudyError
@@ -303,6 +305,20 @@ def test_a_wrong_schedule_is_refused_with_one_sentence(name, arguments, says):
     config = yaml.safe_load((HERE / "bases" / "digits.yaml").read_text())
     config["model"]["init_args"]["schedule"] = {"class_path": f"{TORCH}.{name}", "init_args": arguments}
     with pytest.raises(ValueError, match=re.escape(f"model.schedule{says}")):
+        resolve(config)
+
+
+class Ramp(LambdaLR):
+    """A user's schedule, which needs more than the length of the run."""
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, height: float) -> None:
+        super().__init__(optimizer, lambda step: 1 + height * step / total_steps)
+
+
+def test_of_a_schedule_over_the_run_only_what_a_recipe_must_give_is_said_to_be_missing():
+    config = digits_recipe()
+    config["model"]["init_args"]["schedule"] = {"class_path": f"{__name__}.Ramp"}
+    with pytest.raises(ValueError, match=rf"model.schedule: the argument height of {__name__}.Ramp is missing."):
         resolve(config)
 
 
