@@ -1,7 +1,7 @@
 """What the parts of a recipe refuse, seen before training.
 
-Networks, detectors and callbacks of ours are built, and metrics, so that no decay is above 1 and no library is missing.
-A module that is scored as it is has no views.
+Networks, detectors and callbacks of ours, schedules and metrics are made, so that no decay is above 1 and no library is
+missing. A module that is scored as it is has no views.
 """
 
 import functools
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError
 from ablations.keys import class_of
@@ -18,10 +19,11 @@ from ablations.recipe import arguments_of, is_component
 from ablations.scoring import as_it_is, scored_part
 from callbacks import SnapshotEnsemble
 from lit_modules import Detector, YOLODetector
+from lit_modules.optimizer_setup import find_schedule_problem
 
 
 def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
-    """Say which components of ours in a resolved recipe refuse their arguments, and why."""
+    """Say which components in a resolved recipe refuse their arguments, and why."""
     arguments, trainer = arguments_of(recipe["model"]), recipe["trainer"]
     network = arguments.get("network")
     for component in (network, *(trainer["callbacks"] or [])):
@@ -37,6 +39,8 @@ def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
         metric = arguments.get(name)
         if is_component(metric) and (reason := _metric_refusal(json.dumps(metric, sort_keys=True))):
             yield f"model.{name}: {reason}"
+    if reason := _schedule_refusal(json.dumps(arguments.get("schedule"), sort_keys=True)):
+        yield reason
     if reason := _scoring_refusal(recipe):
         yield reason
 
@@ -87,3 +91,13 @@ def _detector_refusal(text: str) -> str:
         except RecipeError as error:
             return str(error)
     return ""
+
+
+@functools.cache
+def _schedule_refusal(text: str) -> str:
+    """Return why a schedule, given as JSON, cannot be made; empty if it can, or if it is no class."""
+    schedule = json.loads(text)
+    if not is_component(schedule):
+        return ""
+    problem = find_schedule_problem(build_component(LRScheduler, schedule))
+    return f"model.schedule: {problem}" if problem else ""

@@ -25,6 +25,16 @@ from ablations.recipe import SECTIONS, Change, arguments_of, changes, is_compone
 from ablations.seeding import varying
 from lit_modules import ScheduleCallable
 from lit_modules.inference import Inference
+from lit_modules.optimizer_setup import LENGTHS
+
+OTHER_FORM = re.compile(
+    r"^( *)- Type <class 'lit_modules\.optimizer_setup\.\w+Schedule'> .*?(?=^\1- |^ *Given value)",
+    re.MULTILINE | re.DOTALL,
+)
+"""What the parser says of a schedule in the forms that leave out the length of the run."""
+
+CLASS_OF_MESSAGE = re.compile(r"Problem with given class_path '([^']+)'|expects a function or a callable class")
+"""Where the parser begins to speak of a class, one that it makes or one that is made later."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +287,7 @@ def _import_class(class_path: str) -> type:
 
 def _clear_message(section: str, error: Exception) -> str:
     """Return one sentence out of the parser's pages: where, what is wrong there, and what would be right."""
-    text = str(error)
+    text = OTHER_FORM.sub("", str(error))
     names = [name for name in re.findall(r'Parser key "([^"]+)"', text) if name != section]
     keys: list[str] = []
     for name in names:
@@ -289,21 +299,43 @@ def _clear_message(section: str, error: Exception) -> str:
         owner = _owner_of_option(text, refused.start(), classes, section)
         return f"{where}: {_no_such_argument(owner, option)}"
     if missing := re.search(r"(module '[^']+' has no attribute '[^']+'|No module named '[^']+')", text):
-        return f"{where}: {classes[-1] if classes else 'a class_path'} cannot be imported: {missing.group(1)}."
+        owner = _owner_at(text, missing.start()) or "a class_path"
+        return f"{where}: {owner} cannot be imported: {missing.group(1)}."
+    if other := re.search(r"Expected '([^']+)' to be a subclass of <class '([^']+)'>", text):
+        return f"{where}: {other.group(1)} is no {other.group(2)}."
     if choice := re.search(r"Expected an? typing\.Literal\[([^\]]+)\]\. Got value: ([^\n]*)", text):
         return f"{where}: must be {' or '.join(choice.group(1).split(', '))}, not {choice.group(2).strip()}."
     wanted = list(dict.fromkeys(re.findall(r"Expected an? <class '([^']+)'>", text)))
-    given = re.findall(r"(?:Got value|Given value): ([^\n]*)", text)
-    if (wanted and given and classes != []) or (wanted and section == "trainer"):
-        kinds = [kind for kind in wanted if kind != "NoneType"] or wanted
+    given = re.findall(r"(?:Got value|Given value): (.*?)(?=\. Got value: |\n|$)", text)
+    kinds = [kind for kind in wanted if kind != "NoneType"]
+    if kinds and ((given and classes != []) or section == "trainer"):
         shortest = min(given, key=len) if given else "?"
         return f"{where}: must be {' or '.join(kinds)}, not {shortest.strip()}."
     if needed := re.search(r'Key "([^"]+)" is required|(?:required: |are required: )([\w., ]+)', text):
-        of = f" of {classes[-1]}" if classes else ""
-        return f"{where}: the argument {(needed.group(1) or needed.group(2)).strip()}{of} is missing."
+        return f"{where}: {_missing_arguments(needed.group(1) or needed.group(2), _owner_at(text, needed.start()))}"
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
     detail = next((line for line in lines if "subclass" in line.lower() or "import" in line.lower()), lines[0])
     return f"{where}: {detail}"
+
+
+def _missing_arguments(listed: str, owner: str) -> str:
+    names = [name.strip() for name in listed.split(",")]
+    names = [name for name in names if name not in LENGTHS] or names
+    of = f" of {owner}" if owner else ""
+    if names == ["optimizer"]:
+        return f"the argument optimizer{of} cannot be given in a recipe; model.schedule alone gets the optimizer."
+    if len(names) == 1:
+        return f"the argument {names[0]}{of} is missing."
+    return f"the arguments {', '.join(names[:-1])} and {names[-1]}{of} are missing."
+
+
+def _owner_at(text: str, position: int) -> str:
+    """Return the class that a place in the message is about: of a class made later, the value comes after it."""
+    owner = ""
+    for named in CLASS_OF_MESSAGE.finditer(text, 0, position):
+        later = re.compile(r"(?:Got|Given) value: Namespace\(class_path='([^']+)'").search(text, position)
+        owner = named.group(1) or (later.group(1) if later else "")
+    return owner
 
 
 def _owner_of_option(text: str, position: int, classes: list[str], section: str) -> str:
@@ -320,6 +352,8 @@ def _no_such_argument(owner: str, option: str) -> str:
         accepted = _argument_names(_import_class(owner))
     except (ImportError, AttributeError, TypeError, ValueError):
         return f"{owner} has no argument {option!r}."
+    if option in accepted:
+        return f"{owner} gets its argument {option!r} from the module, so it must be left out here."
     if near := did_you_mean(option, accepted):
         return f"{owner} has no argument {option!r}.{near}"
     return f"{owner} has no argument {option!r}. It has: {', '.join(accepted) or 'none'}."

@@ -57,9 +57,11 @@ class LitClassifier(LogsTrainingLoss):
         network: Maps images to class scores ``(N, K)``.
         loss: Maps scores and targets to a scalar, the mean over the batch.
         optimizer: Makes the optimizer from the parameter groups.
-        schedule: Makes the learning-rate schedule from the optimizer and the number of optimizer steps of the whole
-            run. It is stepped after every optimizer step, a `ReduceOnPlateau` after every epoch that validates. None
-            keeps the rate constant.
+        schedule: Makes the learning-rate schedule from the optimizer. If it has a parameter ``total_steps`` or
+            ``T_max`` that is not given, that is the number of optimizer steps of the whole run. A schedule with
+            ``total_steps``, given or not, or whose ``T_max`` is not given is stepped after every optimizer step; a
+            `ReduceOnPlateau` after every epoch that validates; every other, such as ``StepLR``, after every epoch, so
+            its arguments are in epochs. None keeps the rate constant.
         parameter_groups: Sorts the parameters of network and loss into the optimizer's groups.
         channels_last: Keep images and convolution weights in channels-last order, faster on all common devices.
         compile: Compile the network with ``torch.compile``. Names of parameters stay as they are.
@@ -78,9 +80,10 @@ class LitClassifier(LogsTrainingLoss):
     Raises:
         DivergedError: When a training epoch ends whose mean loss is NaN or infinite.
         ValueError: When the first batch shows that the network's outputs are not as many as the datamodule's classes,
-            when there is a schedule but the run has no known number of steps, when the schedule waits for a metric
-            but validation does not go by epochs, when the loss needs the training targets but the training data does
-            not have them as ``targets``, or if a teacher is to guide outputs that are no softmax.
+            when the schedule lacks an argument, when it needs the number of steps but the run has no known one, when
+            it waits for a metric but does not say for which or validation does not go by epochs, when the loss needs
+            the training targets but the training data does not have them as ``targets``, or if a teacher is to guide
+            outputs that are no softmax.
     """
 
     scored_part = "network"

@@ -48,9 +48,11 @@ class LitDetector(LogsTrainingLoss):
     Args:
         detector: What is trained.
         optimizer: Makes the optimizer from the parameter groups.
-        schedule: Makes the learning-rate schedule from the optimizer and the number of optimizer steps of the whole
-            run. It is stepped after every optimizer step, a `ReduceOnPlateau` after every epoch that validates. None
-            keeps the rate constant.
+        schedule: Makes the learning-rate schedule from the optimizer. If it has a parameter ``total_steps`` or
+            ``T_max`` that is not given, that is the number of optimizer steps of the whole run. A schedule with
+            ``total_steps``, given or not, or whose ``T_max`` is not given is stepped after every optimizer step; a
+            `ReduceOnPlateau` after every epoch that validates; every other, such as ``StepLR``, after every epoch, so
+            its arguments are in epochs. None keeps the rate constant.
         parameter_groups: Sorts the parameters into the optimizer's groups.
         channels_last: Keep images and convolution weights in channels-last order, faster on all common devices.
         metric: What is logged of ``val`` and ``test``, from detections and targets. None is `COCOAveragePrecision`.
@@ -63,9 +65,9 @@ class LitDetector(LogsTrainingLoss):
 
     Raises:
         DivergedError: When a training epoch ends whose mean loss is NaN or infinite.
-        ValueError: When the network is for another number of classes than the datamodule has, there is a schedule
-            but the run has no known number of steps, or the schedule waits for a metric but validation does not go by
-            epochs.
+        ValueError: When the network is for another number of classes than the datamodule has, the schedule lacks an
+            argument, it needs the number of steps but the run has no known one, or it waits for a metric but does not
+            say for which or validation does not go by epochs.
     """
 
     scored_part = "detector"

@@ -1,7 +1,6 @@
-"""Learning-rate schedules in the form that :class:`lit_modules.LitClassifier` calls: ``schedule(optimizer, steps)``.
+"""Learning-rate schedules that take the optimizer and `total_steps`, which :class:`lit_modules.LitClassifier` fills in.
 
-Torch's own schedulers whose second argument is a number of steps, such as ``CosineAnnealingLR``, fit as they are; here
-is only what torch lacks.
+Torch's own schedules fit as they are, those that go by epochs included; here is only what torch lacks.
 """
 
 import itertools

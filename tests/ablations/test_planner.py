@@ -4,6 +4,8 @@ import sys
 
 import pytest
 import yaml
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from ablations import keys, registry
 from ablations.errors import StudyError
@@ -200,6 +202,18 @@ def test_an_inline_trick_edits_with_every_verb(tmp_path):
         ({"base": "nothing"}, "cannot be read"),
         ({"plugins": ["nothing.py"]}, "does not exist"),
         ({"set": {"data.labels_per_class": 1000}}, "labels_per_class"),
+        (
+            {"set": {"model.schedule": {"class_path": "torch.optim.lr_scheduler.ExponentialLR"}}},
+            "model.schedule: the argument gamma of torch.optim.lr_scheduler.ExponentialLR is missing.",
+        ),
+        (
+            {"set": {"model.schedule": {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}}},
+            "model.schedule: the schedule ReduceLROnPlateau does not say which metric it waits for.",
+        ),
+        (
+            {"set": {"model.schedule": {"class_path": "torch.optim.lr_scheduler.ChainedScheduler"}}},
+            "model.schedule: ChainedScheduler takes other schedules, not the optimizer.",
+        ),
     ],
 )
 def test_a_wrong_study_is_refused_before_anything_trains(tmp_path, changes, says):
@@ -260,6 +274,65 @@ def test_a_wrong_recipe_is_refused_with_its_place(edit, says):
         resolve(config)
 
 
+TORCH = "torch.optim.lr_scheduler"
+EXPONENTIAL = {"class_path": f"{TORCH}.ExponentialLR", "init_args": {"gamma": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("ExponentialLR", {}, f": the argument gamma of {TORCH}.ExponentialLR is missing."),
+        ("StepLR", {"gamma": 0.1}, f": the argument step_size of {TORCH}.StepLR is missing."),
+        ("MultiStepLR", {}, f": the argument milestones of {TORCH}.MultiStepLR is missing."),
+        ("OneCycleLR", {}, f": the argument max_lr of {TORCH}.OneCycleLR is missing."),
+        ("CyclicLR", {}, f": the arguments base_lr and max_lr of {TORCH}.CyclicLR are missing."),
+        ("ExponentialLR", {"gama": 0.9}, f": {TORCH}.ExponentialLR has no argument 'gama'. Did you mean 'gamma'?"),
+        ("CosineAnnealingLR", {"eta_mni": 0}, f": {TORCH}.CosineAnnealingLR has no argument 'eta_mni'. Did you mean"),
+        ("CosineAnnealingLR", {"T_max": 3, "eta_mni": 0}, f": {TORCH}.CosineAnnealingLR has no argument 'eta_mni'."),
+        ("CosineAnnealingLR", {"T_max": "x"}, ".T_max: must be int, not x."),
+        ("ExponentialLR", {"gamma": "x"}, ".gamma: must be float, not x."),
+        ("ExponentialLR", {"gamma": 0.9, "total_steps": 9}, f": {TORCH}.ExponentialLR has no argument 'total_steps'."),
+        ("ExponentialLR", {"gamma": 0.9, "optimizer": 1}, f": {TORCH}.ExponentialLR gets its argument 'optimizer'"),
+        (
+            "SequentialLR",
+            {"schedulers": [EXPONENTIAL], "milestones": []},
+            f".schedulers: the argument optimizer of {TORCH}.ExponentialLR cannot be given in a recipe;",
+        ),
+        ("NoLR", {}, f": {TORCH}.NoLR cannot be imported"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_with_one_sentence(name, arguments, says):
+    config = yaml.safe_load((HERE / "bases" / "digits.yaml").read_text())
+    config["model"]["init_args"]["schedule"] = {"class_path": f"{TORCH}.{name}", "init_args": arguments}
+    with pytest.raises(ValueError, match=re.escape(f"model.schedule{says}")):
+        resolve(config)
+
+
+class Ramp(LambdaLR):
+    """A user's schedule, which needs more than the length of the run."""
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, height: float) -> None:
+        super().__init__(optimizer, lambda step: 1 + height * step / total_steps)
+
+
+def test_of_a_schedule_over_the_run_only_what_a_recipe_must_give_is_said_to_be_missing():
+    config = digits_recipe()
+    config["model"]["init_args"]["schedule"] = {"class_path": f"{__name__}.Ramp"}
+    with pytest.raises(ValueError, match=rf"model.schedule: the argument height of {__name__}.Ramp is missing."):
+        resolve(config)
+
+
+def test_a_schedule_whose_second_argument_is_no_length_gets_it_from_the_recipe():
+    recipe = Recipe(digits_recipe(model__schedule=EXPONENTIAL))
+    assert resolve(recipe.config)["model"]["init_args"]["schedule"]["init_args"] == {"gamma": 0.9, "last_epoch": -1}
+
+
+def test_a_length_that_a_recipe_does_not_give_is_no_part_of_it():
+    recipe = Recipe(digits_recipe())
+    recipe.swap("model.schedule", f"{TORCH}.CosineAnnealingLR")
+    assert resolve(recipe.config)["model"]["init_args"]["schedule"]["init_args"] == {"eta_min": 0.0, "last_epoch": -1}
+
+
 def test_resolving_an_edit_alone_gives_what_resolving_all_gives():
     before = digits_recipe()
     edits = [
@@ -273,6 +346,7 @@ def test_resolving_an_edit_alone_gives_what_resolving_all_gives():
         lambda r: r.set("model.channels_last", False),
         lambda r: r.set("data.batch_size", 20),
         lambda r: r.add("data.transforms", "datamodules.BatchRandomErasing"),
+        lambda r: r.swap("model.schedule", f"{TORCH}.StepLR", step_size=3),
     ]
     for count in range(1, len(edits) + 1):
         for chosen in itertools.combinations(edits, count) if count in (1, 2, len(edits)) else ():

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, MultiStepLR, OneCycleLR, StepLR
 from torch.utils.data import DataLoader, IterableDataset
 
 from callbacks import EpochCheckpoint, LinearWarmup
+from lit_modules.optimizer_setup import set_up_schedule
 from tests.helpers.distributed import fit_distributed, run_distributed
 from tests.helpers.one_weight import OneWeight, RecordingSGD, Schedule, fit, fit_until_crash, make_trainer
 
@@ -141,6 +143,37 @@ def test_a_resumed_run_equals_the_uninterrupted_one(schedule: Schedule | None, e
     assert crashed.rates[: 4 * epoch] + resumed.rates == whole.rates
     assert resumed.steps == whole.steps
     assert trainer.global_step == STEPS
+
+
+class ByEpochs(OneWeight):
+    """Sets its schedule up as our modules do: a `StepLR` that halves the rate every second epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = RecordingSGD(self.parameter_groups(), self.rates, lr=1.0)
+        return set_up_schedule(self, optimizer, partial(StepLR, step_size=2, gamma=0.5))
+
+
+HALVED = warmed_up([1.0] * 8 + [0.5] * 8, 10)
+"""The closed form of its rates, with a warm-up that ends in its third epoch."""
+
+
+def test_a_schedule_by_epochs_of_our_modules_is_multiplied_step_by_step() -> None:
+    module = ByEpochs()
+    fit(module, LinearWarmup(epochs=2.5))
+    assert module.first_rates == pytest.approx(HALVED, rel=1e-15)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_a_schedule_by_epochs_of_our_modules_goes_on_from_any_batch(epoch: int, batch: int, tmp_path: Path) -> None:
+    path = tmp_path / "middle.ckpt"
+    whole, resumed = ByEpochs(), ByEpochs()
+    fit(whole, LinearWarmup(epochs=2.5), SaveInBatch(path, epoch, batch))
+    fit(resumed, LinearWarmup(epochs=2.5), ckpt_path=path)
+    assert whole.first_rates == pytest.approx(HALVED, rel=1e-15)
+    assert resumed.rates == whole.rates[4 * epoch + batch + 1 :]
+    assert resumed.steps == whole.steps
 
 
 @pytest.mark.parametrize("warmup_first", [True, False])

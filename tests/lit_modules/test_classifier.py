@@ -162,9 +162,9 @@ def test_the_schedule_spans_the_run_in_optimizer_steps(
 def test_max_steps_ends_the_schedule(make_module: Make, make_data: Make, make_trainer: Make) -> None:
     spans = []
 
-    def make_schedule(optimizer: torch.optim.Optimizer, steps: int) -> CosineAnnealingLR:
-        spans.append(steps)
-        return CosineAnnealingLR(optimizer, steps)
+    def make_schedule(optimizer: torch.optim.Optimizer, total_steps: int) -> CosineAnnealingLR:
+        spans.append(total_steps)
+        return CosineAnnealingLR(optimizer, total_steps)
 
     make_trainer(max_epochs=9, max_steps=5).fit(make_module(schedule=make_schedule), datamodule=make_data())
     assert spans == [5]

@@ -141,7 +141,9 @@ def test_a_yolov3_overfits_eight_scenes_of_digits():
 
 
 def test_the_rate_follows_the_schedule_by_steps():
-    linear = lambda optimizer, steps: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)  # noqa: E731
+    def linear(optimizer, total_steps):
+        return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_steps)
+
     module = LitDetector(Scripted(), partial(torch.optim.SGD, lr=1e-3), linear)
     trainer = make_trainer(max_epochs=2, limit_val_batches=0)
     trainer.fit(module, datamodule=Scenes((3, 3, 2)))

@@ -64,7 +64,7 @@ def test_the_configuration_builds_the_module() -> None:
     assert module.parameter_groups == ParameterGroups(bias_decay=False)
     optimizer = module.optimizer(module.parameter_groups(module))
     assert isinstance(optimizer, torch.optim.SGD)
-    schedule = module.schedule(optimizer, 50)
+    schedule = module.schedule(optimizer, T_max=50)
     assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
     assert schedule.T_max == 50
 
@@ -74,7 +74,7 @@ def test_schedules_of_our_own_take_their_arguments_from_the_configuration() -> N
         schedule={"class_path": "lit_modules.schedules.FractionalMultiStepLR", "init_args": {"milestones": [0.5]}}
     )
     assert resolved["init_args"]["schedule"]["init_args"] == {"milestones": [0.5], "gamma": 0.1}
-    schedule = module.schedule(module.optimizer(module.parameter_groups(module)), 50)
+    schedule = module.schedule(module.optimizer(module.parameter_groups(module)), total_steps=50)
     assert isinstance(schedule, FractionalMultiStepLR)
     assert list(schedule.milestones) == [25]
 
