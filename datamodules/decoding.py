@@ -1,25 +1,26 @@
 """Image files, decoded to uint8 as a viewer shows them.
 
-JPEG and plain PNG go through `torchvision.io`, which lets other threads run meanwhile; whatever else Pillow reads goes
-through Pillow. `torchvision.io` is deprecated in favour of TorchCodec; this module is the only one that knows it.
+JPEG goes through `torchvision.io`, and whatever else Pillow reads through Pillow; both let other threads run meanwhile.
+`torchvision.io` is deprecated in favour of TorchCodec; this module is the only one that knows it.
 """
 
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, decode_png
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional
 
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_PNG_DEPTH, _PNG_COLOURS = 24, 25  # bytes of the header that say how many bits, and which channels
-_WITH_ALPHA = (4, 6)
+from datamodules.png import SIGNATURE, decode_png, round_to_bytes
+
+_JPEG = b"\xff\xd8\xff"
 _PIECE = 64  # files that a thread takes at a time
 
 
@@ -41,7 +42,7 @@ def decode_image(path: Path, channels: int) -> Tensor:
         ``(channels, H, W)`` uint8.
 
     Raises:
-        BrokenImageError: If the file is no image, or a part of it is missing.
+        BrokenImageError: If the file is no image, a part of it is missing, or a checksum in it is wrong.
         OSError: If the file cannot be read.
     """
     data = path.read_bytes()
@@ -49,10 +50,12 @@ def decode_image(path: Path, channels: int) -> Tensor:
         # told apart by their first bytes: many a .png is a JPEG
         if data.startswith(_JPEG):
             return _decode_jpeg(data, channels)
-        if data.startswith(_PNG) and _is_plain_png(data):
-            return _decode_png(data, channels)
-        return _decode_with_pillow(path, channels)
-    except (RuntimeError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if data.startswith(SIGNATURE):
+            return _to_grey(_over_white(decode_png(data)), channels)
+        return _decode_with_pillow(data, channels)
+    except (MemoryError, Warning):  # no fault of the file's
+        raise
+    except Exception as error:  # of a damaged file Pillow's readers raise whatever they trip over
         reason = str(error).strip().splitlines()
         raise BrokenImageError(f"{path} cannot be decoded: {reason[0] if reason else type(error).__name__}") from error
 
@@ -86,8 +89,10 @@ def fit_image(image: Tensor, size: int | tuple[int, int] | None) -> Tensor:
 
 
 def quiet_torchvision() -> None:
-    """Leave out, in this process, torchvision's advice to use TorchCodec."""
+    """Leave out, in this process, torchvision's advice to use TorchCodec, and Pillow's remarks on what files hold."""
     warnings.filterwarnings("ignore", "The image decoding and encoding capabilities", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
@@ -130,32 +135,20 @@ def _decode_jpeg(data: bytes, channels: int) -> Tensor:
     return image
 
 
-def _decode_png(data: bytes, channels: int) -> Tensor:
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    mode = ImageReadMode.RGB_ALPHA if data[_PNG_COLOURS] in _WITH_ALPHA else ImageReadMode.RGB
-    image = decode_png(encoded, mode, apply_exif_orientation=True)
-    if image.dtype == torch.uint16:
-        image = ((image.to(torch.int32) + 128) // 257).to(torch.uint8)
-    return _to_grey(_over_white(image), channels)
-
-
-def _is_plain_png(data: bytes) -> bool:
-    """Whether torchvision decodes a PNG rightly: asked for alpha, 0.29 gives palettes and fewer than 8 bits none."""
-    is_whole_bytes = data[_PNG_DEPTH : _PNG_DEPTH + 1] in (b"\x08", b"\x10")
-    is_palette = data[_PNG_COLOURS : _PNG_COLOURS + 1] == b"\x03"
-    return is_whole_bytes and not is_palette and b"tRNS" not in data[: data.find(b"IDAT")]
-
-
-def _decode_with_pillow(path: Path, channels: int) -> Tensor:
-    with Image.open(path) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        if upright.mode.startswith("I;16") or upright.mode == "I":
-            levels = torch.from_numpy(np.asarray(upright).astype(np.int64))
-            image = ((levels + 128) // 257).clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
+def _decode_with_pillow(data: bytes, channels: int) -> Tensor:
+    try:
+        picture = Image.open(BytesIO(data))  # not the file: Pillow maps some into memory, and dies if they are cut
+    except UnidentifiedImageError:
+        raise ValueError("cannot identify image file, it is of no format that Pillow reads") from None
+    with picture as opened:
+        ImageOps.exif_transpose(opened, in_place=True)
+        if opened.mode.startswith("I;16") or opened.mode == "I":
+            levels = torch.from_numpy(np.asarray(opened).astype(np.int64))
+            image = round_to_bytes(levels).expand(3, -1, -1)
         else:
-            pixels = np.array(upright.convert("RGBA"))
-            image = _over_white(torch.from_numpy(pixels).permute(2, 0, 1))
-    return _to_grey(image, channels)
+            pixels = np.array(opened.convert("RGBA"))
+            image = torch.from_numpy(pixels).permute(2, 0, 1)
+    return _to_grey(_over_white(image), channels)
 
 
 def _over_white(image: Tensor) -> Tensor:

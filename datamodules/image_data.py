@@ -17,7 +17,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from datamodules.images import Batch, checked_statistics
+from datamodules.images import Batch, checked_statistics, normalized_range
 from datamodules.samplers import TrainingSampler, batch_order_seed
 from datamodules.transforms.fitted import FittedTransform
 
@@ -133,6 +133,14 @@ class ImageDataModule(L.LightningDataModule, ABC):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def pixel_range(self) -> Tensor | None:
+        """What a black and a white pixel are for the model, by channel, ``(2, C)``; None as long as they are 0 and 1.
+
+        Whatever moves pixels once they are normalized fills with black, which then is not zero.
+        """
+        return None if self._statistics is None else normalized_range(*self._statistics)
 
     def setup(self, stage: str | None = None) -> None:
         """Make the data sets, once for all stages.

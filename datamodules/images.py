@@ -64,6 +64,11 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean.float().view(-1, 1, 1), variance.sqrt().float().view(-1, 1, 1)
 
 
+def normalized_range(mean: Tensor, sd: Tensor) -> Tensor:
+    """Return what normalization by ``(C, 1, 1)`` statistics makes of black, 0, and white, 1: ``(2, C)``."""
+    return (torch.tensor([[0.0], [1.0]], device=mean.device) - mean.flatten()) / sd.flatten()
+
+
 def checked_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return `channel_statistics` by which images can be normalized.
 

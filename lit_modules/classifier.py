@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 
 from lit_modules.channels_last import to_channels_last
 from lit_modules.distillation import Distillation
-from lit_modules.inference import Inference
+from lit_modules.inference import Inference, PixelRange
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.initialization import Initialization
 from lit_modules.losses import HeadCallable, replace_last_layer
@@ -129,13 +129,16 @@ class LitClassifier(LogsTrainingLoss):
         self.predictions: dict[str, Tensor] = {}
         self._test_outputs: list[Batch] = []
         self._expected_classes: int | None = None
+        self._pixel_range = PixelRange()
 
         metrics = SingleLabelMetrics() if metrics is None else metrics
         self.val_loss, self.val_metrics = SampleMean(), metrics.clone(prefix="val/")
         self.test_loss, self.test_metrics = SampleMean(), metrics.clone(prefix="test/")
 
     def setup(self, stage: str) -> None:
-        self._expected_classes = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self._expected_classes = getattr(datamodule, "num_classes", None)
+        self._pixel_range = PixelRange(datamodule)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.parameter_groups.make_optimizer(self, self.optimizer)
@@ -220,7 +223,8 @@ class LitClassifier(LogsTrainingLoss):
         """Map images to scores ``(N, K)`` whose probabilities are the mean of the views' probabilities."""
         if self.inference.views is None:
             return self(images)
-        return self.outputs.average(torch.stack([self(view) for view in self.inference.views(images)]))
+        views = self.inference.views.filled(images, self._pixel_range.black(images))
+        return self.outputs.average(torch.stack([self(view) for view in views]))
 
     def _find_training_targets(self, loss: object) -> Tensor:
         """Return the targets of all training samples, which data sets keep as ``targets`` by custom."""

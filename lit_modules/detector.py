@@ -16,7 +16,7 @@ from torchvision.ops import clip_boxes_to_image
 from lit_modules.box_pictures import detection_pictures
 from lit_modules.channels_last import to_channels_last
 from lit_modules.detectors import Detector, DetectorEnsemble, Targets
-from lit_modules.inference import BoxMerging, FusedBoxes, Inference
+from lit_modules.inference import BoxMerging, FusedBoxes, Inference, PixelRange
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.inference.merging import Found
 from lit_modules.initialization import Initialization
@@ -93,17 +93,20 @@ class LitDetector(LogsTrainingLoss):
         self.inference = Inference()
         self.predictions: dict[str, Tensor] = {}
         self._found: list[Found] = []
+        self._pixel_range = PixelRange()
         metric = COCOAveragePrecision() if metric is None else metric
         self.val_metric, self.test_metric = metric.clone(), metric.clone()
 
     def setup(self, stage: str) -> None:
         classes = getattr(getattr(self.detector, "network", None), "num_classes", None)
-        expected = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        expected = getattr(datamodule, "num_classes", None)
         if isinstance(classes, int) and expected not in (None, classes):
             raise ValueError(
                 f"LitDetector: the network is for {classes} classes, but the datamodule has {expected}. Set the "
                 f"network's num_classes to {expected}."
             )
+        self._pixel_range = PixelRange(datamodule)
 
     def configure_optimizers(self) -> Any:
         return set_up_schedule(self, self.parameter_groups.make_optimizer(self, self.optimizer), self.schedule)
@@ -164,7 +167,8 @@ class LitDetector(LogsTrainingLoss):
     def _detect(self, images: Tensor) -> list[Found]:
         """Find the boxes of each image as `inference` says."""
         found = self._detect_views(images)
-        return found if self.inference.classifier is None else self.inference.classifier(images, found)
+        classifier = self.inference.classifier
+        return found if classifier is None else classifier(self._pixel_range.restore(images), found)
 
     def _detect_views(self, images: Tensor) -> list[Found]:
         """Find the boxes of each image in all views of it, and merge them."""
@@ -173,7 +177,7 @@ class LitDetector(LogsTrainingLoss):
             return self(images)
         size = (images.shape[-2], images.shape[-1])
         merged = []
-        for several in zip(*map(self, views(images)), strict=True):
+        for several in zip(*map(self, views.filled(images, self._pixel_range.black(images))), strict=True):
             restored = [
                 {**found, "boxes": clip_boxes_to_image(views.restore_boxes(found["boxes"], view, size), size)}
                 for view, found in enumerate(several)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lit_modules.channels_last import to_channels_last
-from lit_modules.inference import Inference, Ranking
+from lit_modules.inference import Inference, PixelRange, Ranking
 from lit_modules.inference.gather import gather_in_dataset_order
 from lit_modules.initialization import Initialization
 from lit_modules.losses import CenterLoss, FeatureLoss, HeadCallable, replace_last_layer
@@ -129,10 +129,13 @@ class LitRetriever(LogsTrainingLoss):
         self.predictions: dict[str, Tensor] = {}
         self._evaluated: Collected = []
         self._expected_classes: int | None = None
+        self._pixel_range = PixelRange()
         self._center_optimizer: Optimizer | None = None
 
     def setup(self, stage: str) -> None:
-        self._expected_classes = getattr(getattr(self.trainer, "datamodule", None), "num_classes", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        self._expected_classes = getattr(datamodule, "num_classes", None)
+        self._pixel_range = PixelRange(datamodule)
 
     def configure_optimizers(self) -> Any:
         """Make the optimizer of all but the centres, which have their own beside it.
@@ -227,7 +230,8 @@ class LitRetriever(LogsTrainingLoss):
         """Map images to the means over the views of their features, ``(N, D)``."""
         if self.inference.views is None:
             return self(images)
-        return torch.stack([self(view) for view in self.inference.views(images)]).mean(0)
+        views = self.inference.views.filled(images, self._pixel_range.black(images))
+        return torch.stack([self(view) for view in views]).mean(0)
 
     def _add_losses(self, branches: Sequence[Branch], labels: Tensor) -> Tensor:
         """Add up identity loss, losses of distances and center loss."""

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from datamodules.detection.annotations import AnnotatedImages
 from datamodules.detection.detection_images import Batch, DetectionImages
-from datamodules.images import checked_statistics
+from datamodules.images import checked_statistics, normalized_range
 from datamodules.loaders import make_decoding_loader
 from datamodules.samplers import TrainingSampler, batch_order_seed
 
@@ -109,6 +109,11 @@ class DetectionDataModule(L.LightningDataModule, ABC):
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def pixel_range(self) -> Tensor | None:
+        """As in `ImageDataModule`."""
+        return None if self._statistics is None else normalized_range(*self._statistics)
 
     def fingerprint(self) -> str:
         """SHA-256 of the boxes and classes, and of the images: their pixels, or the names and sizes of their files."""

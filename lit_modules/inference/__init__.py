@@ -4,6 +4,7 @@ from lit_modules.inference.crop_classifier import CropClassifier
 from lit_modules.inference.ensembles import Ensemble, FeatureFusion, HardVoting, SoftVoting, Stacking
 from lit_modules.inference.inference import Inference
 from lit_modules.inference.merging import BoxMerging, FusedBoxes, SuppressedBoxes
+from lit_modules.inference.pixel_range import PixelRange
 from lit_modules.inference.ranking import QueryExpansion, Ranking, ReRanking
 from lit_modules.inference.views import CornerCropViews, HorizontalFlipViews, MultiScaleViews, Views
 
@@ -18,6 +19,7 @@ __all__ = [
     "HorizontalFlipViews",
     "Inference",
     "MultiScaleViews",
+    "PixelRange",
     "QueryExpansion",
     "Ranking",
     "ReRanking",

@@ -27,8 +27,9 @@ class CropClassifier:
                                             "weights/last.safetensors", size=32))
 
     Args:
-        network: Makes the classifier, from images ``(N, 3, size, size)`` in [0, 1] to scores of the detector's classes,
-            in their order. `write_crops` of ``datamodules.detection`` makes images for its training.
+        network: Makes the classifier, from images ``(N, 3, size, size)`` in [0, 1], even if the detector's are
+            normalized, to scores of the detector's classes, in their order. `write_crops` of ``datamodules.detection``
+            makes images for its training.
         weights: File of its weights, as `PretrainedWeights` takes it.
         size: Side in pixels to which boxes are resized.
         margin: How much more than the box is seen, as a share of its sides, on each of them.
@@ -70,7 +71,7 @@ class CropClassifier:
         return PretrainedWeights.source_files(init_args)
 
     def __call__(self, images: Tensor, found: list[Found]) -> list[Found]:
-        """Classify what was found on images ``(N, 3, H, W)`` again; the best score of each comes first."""
+        """Classify what was found on images ``(N, 3, H, W)`` in [0, 1] again; the best score of each comes first."""
         if self._classifier is None:
             self._classifier = self._load(images.device)
         chances = self._classify(images, [each["boxes"] for each in found])

@@ -1,7 +1,8 @@
 """Test-time augmentation: the views of an image over which its predictions are averaged.
 
 Views only move pixels, and boxes back; they know nothing of networks or tasks. They hold neither parameters nor
-buffers, so they work on whatever device the images are on.
+buffers, so they work on whatever device the images are on. Where a view shows what is outside the image it is black, as
+in training, and not zero: a normalized image has its mean color there.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,23 @@ from torch import Tensor, nn
 class Views(nn.Module):
     """Base class: maps a batch of images to a list of batches, one for each view.
 
-    The first view is the images themselves; the others may have another height and width.
+    The first view is the images themselves; the others may have another height and width. A subclass has `forward`, and
+    `filled` too if its views have pixels that the images do not give.
     """
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images ``(N, C, H, W)`` to a list of views, each ``(N, C, ...)``."""
         raise NotImplementedError
+
+    def filled(self, images: Tensor, black: Tensor | None) -> list[Tensor]:
+        """Do as `forward`, where pixels that the images do not give are black. Modules call this.
+
+        Args:
+            images: ``(N, C, H, W)``.
+            black: What black is in these images, ``(C,)``; None if it is zero. Modules take it from the attribute
+                ``pixel_range`` of the datamodule, see `PixelRange`: have it in your own, if that normalizes.
+        """
+        return self(images)
 
     def restore_boxes(self, boxes: Tensor, view: int, image: tuple[int, int]) -> Tensor:
         """Bring boxes that were found in a view back to the image; what is not in the image is left to the caller.
@@ -49,7 +61,7 @@ class HorizontalFlipViews(Views):
 
 
 class CornerCropViews(Views):
-    """The image, and the four crops of its own size from the corners of the image padded by zeros.
+    """The image, and the four crops of its own size from the corners of the image padded with black.
 
     Each crop is the image moved by `padding` pixels along both axes.
 
@@ -67,8 +79,14 @@ class CornerCropViews(Views):
         self.padding = padding
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        return self.filled(images, None)
+
+    def filled(self, images: Tensor, black: Tensor | None) -> list[Tensor]:
         height, width = images.shape[-2:]
         padded = F.pad(images, [self.padding] * 4)
+        if black is not None:
+            inside = F.pad(torch.ones(height, width, dtype=torch.bool, device=images.device), [self.padding] * 4)
+            padded = padded.where(inside, black[:, None, None])
         ends = (0, 2 * self.padding)
         corners = [padded[..., top : top + height, left : left + width] for top in ends for left in ends]
         return [images, *corners]

@@ -1,6 +1,9 @@
 """Each kind of image file, against Pillow."""
 
+import struct
 import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,8 @@ import torch
 from PIL import Image, ImageOps
 
 from datamodules.decoding import BrokenImageError, decode_image, find_broken, fit_to_square, quiet_torchvision
-from tests.datamodules.image_files import smooth_pixels, write_image, write_sixteen_bit_png
+from tests.datamodules.damaged_files import decode_damaged, decode_every_flip, in_a_process, write_interlaced_png
+from tests.datamodules.image_files import png_chunk, smooth_pixels, write_image, write_sixteen_bit_png
 
 ROTATED = 6  # EXIF: the camera was held upright
 
@@ -31,6 +35,12 @@ def with_pillow(path: Path) -> np.ndarray:
         upright = ImageOps.exif_transpose(opened).convert("RGBA")
     page = Image.new("RGBA", upright.size, "white")
     return np.asarray(Image.alpha_composite(page, upright).convert("RGB"))
+
+
+def edit_png(path: Path, edit: Callable[[bytes], bytes]) -> Path:
+    """Change the content of a file."""
+    path.write_bytes(edit(path.read_bytes()))
+    return path
 
 
 def assert_close(got: np.ndarray, expected: np.ndarray, levels: int) -> None:
@@ -149,6 +159,116 @@ def test_a_file_that_is_cut_off_is_named(name: str, kept: float, tmp_path: Path)
     path.write_bytes(path.read_bytes()[: int(len(path.read_bytes()) * kept)])
     with pytest.raises(BrokenImageError, match=rf"{name} cannot be decoded: \S"):
         decode_image(path, 3)
+
+
+def test_a_png_with_any_byte_changed_is_broken(tmp_path: Path) -> None:
+    assert in_a_process(decode_every_flip, str(tmp_path)) == []
+
+
+def test_damaged_files_are_decoded_or_named_and_take_no_process_with_them(tmp_path: Path) -> None:
+    found = in_a_process(decode_damaged, str(tmp_path), 14)
+    assert {sum(outcomes.values()) for outcomes in found.values()} == {3 * 14} and len(found) == 14
+    for name, outcomes in found.items():
+        assert outcomes["broken"] >= 10, name
+        assert "others" not in outcomes or not name.startswith("sums"), f"{name} was misread in silence"
+
+
+def _header(**changes: int) -> Callable[[bytes], bytes]:
+    """Change fields of a PNG's header, with the checksum that belongs to them."""
+    fields = ["width", "height", "depth", "colour", "compression", "filters", "interlaced"]
+
+    def edit(data: bytes) -> bytes:
+        values = dict(zip(fields, struct.unpack(">IIBBBBB", data[16:29]), strict=True)) | changes
+        return data[:8] + png_chunk(b"IHDR", struct.pack(">IIBBBBB", *values.values())) + data[33:]
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (_header(height=48), r"its image data are 2328 bytes, and should be 4656"),
+        (_header(width=0), r"the standard knows no such header: .*width=0"),
+        (_header(depth=4), r"the standard knows no such header: .*depth=4"),
+        (_header(colour=3), r"its palette has 0 bytes"),
+        (lambda data: data[:33] + png_chunk(b"ABCD", b"") + data[33:], r"the standard knows no critical chunk 'ABCD'"),
+        (lambda data: data[:8] + data[33:], r"it begins with a chunk 'IDAT' of \d+ bytes, and should with a header"),
+        (lambda data: data[:-12], r"the file is cut off"),
+        (lambda data: data[:-1] + b"x", r"the checksum of its chunk 'IEND', at byte \d+, is wrong"),
+    ],
+)
+def test_a_png_against_the_standard_is_named(edit: Callable[[bytes], bytes], says: str, tmp_path: Path) -> None:
+    path = edit_png(write_image(tmp_path / "a.png"), edit)
+    with pytest.raises(BrokenImageError, match=rf"a\.png cannot be decoded: {says}"):
+        decode_image(path, 3)
+
+
+def test_what_a_png_says_beside_its_pixels_may_be_anything(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png")
+    expected = decoded(path)
+    long = zlib.compress(bytes(2_000_000))  # Pillow reads one million bytes of text at most
+    said = png_chunk(b"zTXt", b"a\0\0" + long) + png_chunk(b"eXIf", b"none") + png_chunk(b"iCCP", b"none")
+    edit_png(path, lambda data: data[:33] + said + data[33:] + b"and more behind its end")
+    assert (decoded(path) == expected).all()
+
+
+def test_an_interlaced_png_is_that_of_pillow(tmp_path: Path) -> None:
+    path = write_interlaced_png(tmp_path / "a.png", smooth_pixels())
+    assert (decoded(path) == smooth_pixels()).all() and (with_pillow(path) == smooth_pixels()).all()
+
+
+def test_data_in_several_chunks_are_put_together(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "a.png")
+
+    def split(data: bytes) -> bytes:
+        body = data[41:-16]
+        return data[:33] + b"".join(png_chunk(b"IDAT", part) for part in (body[:9], b"", body[9:])) + data[-12:]
+
+    assert (decoded(edit_png(path, split)) == smooth_pixels()).all()
+
+
+@pytest.mark.parametrize("colour", [0, 2])
+def test_a_colour_of_sixteen_bits_that_means_transparent_is_white_and_its_neighbour_not(
+    colour: int, tmp_path: Path
+) -> None:
+    values = np.full((2, 3) if colour == 0 else (2, 3, 3), 1000, dtype=np.uint16)
+    values[0, 1] += 1  # the same in eight bits
+    path = write_sixteen_bit_png(tmp_path / "a.png", values)
+    transparent = png_chunk(b"tRNS", np.full(values[0, 0].size, 1000, dtype=">u2").tobytes())
+    edit_png(path, lambda data: data[:33] + transparent + data[33:])
+    assert decoded(path)[..., 0].tolist() == [[255, 4, 255], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_level_of_few_bits_that_means_transparent_is_white(depth: int, tmp_path: Path) -> None:
+    levels = 2**depth
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", levels, 1, depth, 0, 0, 0, 0))
+    bits = "".join(f"{level:0{depth}b}" for level in range(levels))
+    row = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+    chunks = [
+        header,
+        png_chunk(b"tRNS", b"\0\1"),
+        png_chunk(b"IDAT", zlib.compress(b"\0" + row)),
+        png_chunk(b"IEND", b""),
+    ]
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    expected = [255 if level == 1 else level * 255 // (levels - 1) for level in range(levels)]
+    assert decoded(path)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_sixteen_bits_with_transparency_are_rounded_and_laid_over_white(channels: int, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (4, 5, channels), dtype=np.uint16)
+    raw = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    header = struct.pack(">IIBBBBB", 5, 4, 16, 4 if channels == 2 else 6, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*each) for each in chunks))
+    rounded = np.rint(values / 257)
+    colour, opacity = rounded[..., :-1], rounded[..., -1:]
+    expected = np.broadcast_to((colour * opacity + 255 * (255 - opacity)) / 255, (4, 5, 3))
+    assert np.abs(decoded(path) - expected).max() <= 0.5
 
 
 def test_a_text_file_is_no_image(tmp_path: Path) -> None:

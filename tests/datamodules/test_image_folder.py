@@ -10,6 +10,7 @@ from PIL import Image
 
 from datamodules import InMemoryImageFolder, StreamedImageFolder, folder_source
 from datamodules.image_cache import warn_once
+from tests.datamodules.damaged_files import in_a_process
 from tests.datamodules.image_files import write_folder, write_image
 
 CLASSES = {"ant": 6, "bee": 9}
@@ -138,6 +139,24 @@ def test_broken_images_are_left_out_and_counted_once(tmp_path: Path, caplog: pyt
     assert caplog.messages == [
         f"2 of 30 images of {root} are broken and left out: train/ant/000.png, test/bee/004.png."
     ]
+
+
+def test_a_png_with_one_byte_changed_is_left_out_or_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "d", {"train": CLASSES, "test": CLASSES})
+    for place in ("train/ant/002.png", "test/bee/001.png"):
+        content = bytearray((root / place).read_bytes())
+        content[-20] ^= 0xFF  # in the image data
+        (root / place).write_bytes(content)
+    counts = in_a_process(count_without_broken, str(root))
+    assert counts == {"train": 11, "val": 3, "test": 14}
+    with pytest.raises(ValueError, match=r"2 of 30 images .*ant/002\.png cannot be decoded: the checksum of its chunk"):
+        make(root).setup()
+
+
+def count_without_broken(root: str) -> dict[str, int]:
+    data = make(Path(root), broken="skip", val_size=3)
+    data.setup()
+    return {name: len(part) for name, part in data.sets.items()}
 
 
 def test_a_folder_of_broken_images_alone_is_refused(tmp_path: Path) -> None:
