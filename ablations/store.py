@@ -24,6 +24,12 @@ from typing import Any
 from ablations.errors import StoreError
 from ablations.leases import BusyError, hold
 
+SCORING = 2
+"""The version of what scores say. One of another version counts as missing, and is made again from the weights.
+
+2: losses are the negative log-likelihood of the labels; views of normalized images are filled with black.
+"""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -89,14 +95,12 @@ class RunFolder:
 
     def score_with_costs(self, inference: str) -> tuple[dict[str, float], dict[str, float]] | None:
         """Return metrics and costs of one inference setting, `None` if there are none or the file is corrupt."""
-        score = _read_json(self._score_path(inference))
-        if score is None or not isinstance(score.get("metrics"), dict):
-            return None
-        return score["metrics"], score.get("costs") or {}
+        score = self._read_score(inference)
+        return None if score is None else (score["metrics"], score.get("costs") or {})
 
     def scored_weights(self, inference: str) -> tuple[str, dict[str, Any]] | None:
         """Return which weights got a score, and with what `inference` section; `None` if there is no such score."""
-        score = _read_json(self._score_path(inference))
+        score = self._read_score(inference)
         return (score["weights"], score["section"]) if score is not None and "section" in score else None
 
     def status(self) -> dict[str, Any]:
@@ -110,9 +114,11 @@ class RunFolder:
 
     def corrupt(self, inferences: Iterable[str]) -> list[Path]:
         """Return the files that are there and cannot be read."""
-        found = [(self.path / "result.json", self.result())]
-        found += [(self._score_path(name), self.score(name)) for name in inferences]
-        return [path for path, content in found if content is None and path.exists()]
+        scores = [(path, _read_json(path)) for path in map(self._score_path, inferences)]
+        found = [path for path, score in scores if score is None or not isinstance(score.get("metrics"), dict)]
+        if self.result() is None:
+            found.insert(0, self.path / "result.json")
+        return [path for path in found if path.exists()]
 
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.path / "result.json", result)
@@ -126,7 +132,7 @@ class RunFolder:
         section: dict[str, Any] | None = None,
     ) -> None:
         """Write what one inference setting got, and with which weights and section of the recipe it got that."""
-        record = {"metrics": metrics, "costs": costs, "weights": weights, "section": section or {}}
+        record = {"scoring": SCORING, "metrics": metrics, "costs": costs, "weights": weights, "section": section or {}}
         write_json(self._score_path(inference), record)
 
     def write_status(self, state: str, reason: str = "") -> None:
@@ -155,6 +161,13 @@ class RunFolder:
 
     def _score_path(self, inference: str) -> Path:
         return self.path.joinpath("scores", f"{inference}.json")
+
+    def _read_score(self, inference: str) -> dict[str, Any] | None:
+        """Return what is stored of one inference setting; `None` if there is nothing, or nothing of today's version."""
+        score = _read_json(self._score_path(inference))
+        if score is None or score.get("scoring") != SCORING or not isinstance(score.get("metrics"), dict):
+            return None
+        return score
 
 
 @dataclass(frozen=True)

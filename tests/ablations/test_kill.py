@@ -22,8 +22,14 @@ def read_until(stream, finished):
     return any(line.startswith(f"{finished} of ") for line in stream)
 
 
+def state(path):
+    return json.loads((path.parent / "status.json").read_text())["state"]
+
+
 def results(folder):
-    return {path.parent: path.stat().st_mtime_ns for path in (folder / "results/runs").rglob("result.json")}
+    """Return when each training was recorded of those that are scored, too."""
+    paths = (folder / "results/runs").rglob("result.json")
+    return {path.parent: path.stat().st_mtime_ns for path in paths if state(path) == "done"}
 
 
 def running_pids(folder):
@@ -31,8 +37,7 @@ def running_pids(folder):
     pids = []
     for path in (folder / "results/runs").rglob("status.json"):
         status = json.loads(path.read_text())
-        finished = (path.parent / "result.json").exists()
-        if status["state"] == "running" and not finished and Path(f"/proc/{status['pid']}").exists():
+        if status["state"] == "running" and Path(f"/proc/{status['pid']}").exists():
             pids.append(status["pid"])
     return pids
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import logging
 import shutil
 
@@ -206,6 +207,20 @@ def test_a_score_that_fails_keeps_neither_the_training_nor_other_scores_back(tmp
     monkeypatch.setattr(NoViews, "forward", lambda self, images: [images])
     run_and_record(asked)
     assert folder.score("last-none") == folder.score("last")
+
+
+def test_a_score_of_an_earlier_version_is_made_again_from_the_weights(finished, tmp_path, monkeypatch, caplog):
+    shutil.copytree(finished, tmp_path / "copy")
+    path = tmp_path / "copy/scores/last.json"
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({"metrics": {"test/loss": 7.0}, **{name: old[name] for name in ("weights", "section")}}))
+    assert RunFolder(tmp_path / "copy").score("last") is None
+    assert not training(tmp_path / "copy").is_done()
+    monkeypatch.setattr(L.Trainer, "fit", lambda *arguments, **names: pytest.fail("it trains again"))
+    with caplog.at_level(logging.WARNING):
+        run_training(training(tmp_path / "copy"))
+    assert "cannot be read" not in caplog.text
+    assert RunFolder(tmp_path / "copy").score("last") == RunFolder(finished).score("last")
 
 
 def test_a_training_that_diverges_is_recorded_with_its_epoch(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from ablations.executors import run_inline
 from ablations.plan import Scoring, Training
 from ablations.planner import load_plan
-from ablations.store import RunFolder, RunStore, write_json
+from ablations.store import SCORING, RunFolder, RunStore, write_json
 from ablations.table import read_table
 from tests.benchmarks.report import Figure, median_ratio, seconds
 from tests.helpers.command_line import environment, run_ablate
@@ -65,7 +65,11 @@ def table() -> Figure:
             for seed in range(SEEDS):
                 run = RunFolder(folder / f"results/runs/key{row}/seed-{seed}")
                 (run.path / "scores").mkdir(parents=True)
-                score = {"metrics": {"test/accuracy": (row * 7 + seed * 13) % 100 / 100}, "costs": {}}
+                score = {
+                    "scoring": SCORING,
+                    "metrics": {"test/accuracy": (row * 7 + seed * 13) % 100 / 100},
+                    "costs": {},
+                }
                 (run.path / "scores/last.json").write_text(json.dumps(score))
                 (run.path / "result.json").write_text(json.dumps({"seconds": 1.0, "parameters": 1}))
         study = {
@@ -102,7 +106,9 @@ def scan() -> Figure:
         ]
         for training in trainings:
             (training.folder / "scores").mkdir(parents=True)
-            (training.folder / "scores/last.json").write_text(json.dumps({"metrics": {"test/accuracy": 0.5}}))
+            (training.folder / "scores/last.json").write_text(
+                json.dumps({"scoring": SCORING, "metrics": {"test/accuracy": 0.5}})
+            )
             (training.folder / "result.json").write_text(json.dumps({"seconds": 1.0, "parameters": 1}))
         assert all(training.is_done() for training in trainings)
         taken = seconds(lambda: [training.is_done() for training in trainings])

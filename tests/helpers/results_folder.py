@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ablations.store import RunFolder, RunStore
+from ablations.store import SCORING, RunFolder, RunStore
 
 METRIC = "test/accuracy"
 CLASSES = 4
@@ -135,4 +135,5 @@ def _write_scores(run: RunFolder, row: dict[str, Any], seed: int, images: int) -
     np.savez(path, probabilities=probabilities, targets=targets)
     scores = run.path / "scores" / f"{row['inference']}.json"
     scores.parent.mkdir(exist_ok=True)
-    scores.write_text(json.dumps({"metrics": {}, "costs": {"flops_per_image": 1000 * (1 + row["index"])}}))
+    costs = {"flops_per_image": 1000 * (1 + row["index"])}
+    scores.write_text(json.dumps({"scoring": SCORING, "metrics": {}, "costs": costs}))
