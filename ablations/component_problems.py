@@ -1,4 +1,8 @@
-"""Whether networks, detectors and callbacks of ours take their arguments, seen before training: no decay above 1."""
+"""Whether components do what they are for, seen before training.
+
+Networks, detectors and callbacks of ours take their arguments: no decay above 1. Whatever monitors a metric, ours or
+not, has the mode that the metric asks for: nothing keeps the epoch of the lowest accuracy.
+"""
 
 import functools
 import json
@@ -9,14 +13,15 @@ import torch
 
 from ablations.errors import RecipeError
 from ablations.keys import class_of
+from ablations.metric_kinds import UNKNOWN, metric_kind
 from ablations.parsing import build_component
-from ablations.recipe import is_component
+from ablations.recipe import class_name, is_component
 from callbacks import SnapshotEnsemble
 from lit_modules import Detector, YOLODetector
 
 
 def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
-    """Say which components of ours in a resolved recipe refuse their arguments, and why."""
+    """Say which components of ours in a resolved recipe refuse their arguments, and which have the wrong mode."""
     arguments, trainer = recipe["model"]["init_args"], recipe["trainer"]
     network = arguments.get("network")
     for component in (network, *(trainer["callbacks"] or [])):
@@ -28,6 +33,22 @@ def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
             yield reason
     if reason := _detector_refusal(json.dumps(arguments.get("detector"), sort_keys=True)):
         yield reason
+    yield from _direction_problems(recipe)
+
+
+def _direction_problems(value: Any) -> Iterator[str]:
+    """Say which components, ours or not, monitor a metric as if it were better the other way round."""
+    if is_component(value):
+        arguments = (value.get("init_args") or {}) | (value.get("dict_kwargs") or {})
+        monitor, mode = arguments.get("monitor"), arguments.get("mode")
+        kind = metric_kind(monitor) if isinstance(monitor, str) else UNKNOWN
+        if kind.is_known and mode in ("min", "max") and mode != kind.mode:
+            yield (
+                f"{class_name(value)}: monitor is {monitor!r}, which is better when it is {kind.better}, but mode is "
+                f"{mode!r}. Set mode to {kind.mode!r}."
+            )
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _direction_problems(item)
 
 
 @functools.cache

@@ -266,7 +266,7 @@ def single_training(path: Path, settings: dict[str, Any], seed: int | None, stor
         for key, value in settings.items():
             recipe.set(key, value)
         config = resolve_edits(resolved, recipe.config)
-        if problems := process_problems(config["trainer"]):
+        if problems := [*process_problems(config["trainer"]), *component_problems(config)]:
             raise RecipeError(" ".join(problems))
     except RecipeError as error:
         raise RecipeError(f"recipe {path}: {error}") from None
