@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--max-seeds", type=int, metavar="N", help="seeds in a race, at most (default: the study's)")
     run.add_argument(
-        "--effect", type=float, metavar="E", help="gains within E points are too small to matter; a race drops them"
+        "--effect", type=float, metavar="E", help="gains within ± E, in the table's unit, are too small to matter"
     )
     add_wandb(run)
     run.add_argument("--replace", action="store_true", help="replace the table of another version of the study")

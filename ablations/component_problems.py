@@ -2,6 +2,7 @@
 
 Networks, detectors and callbacks of ours, schedules and metrics are made, so that no decay is above 1 and no library is
 missing. A module that is scored as it is has no views.
+Whatever monitors a metric, ours or not, has the mode that the metric asks for.
 """
 
 import functools
@@ -14,8 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ablations.errors import RecipeError
 from ablations.keys import class_of
+from ablations.metric_kinds import UNKNOWN, metric_kind
 from ablations.parsing import build_component
-from ablations.recipe import arguments_of, is_component
+from ablations.recipe import arguments_of, class_name, is_component
 from ablations.scoring import as_it_is, scored_part
 from callbacks import SnapshotEnsemble
 from lit_modules import Detector, YOLODetector
@@ -23,7 +25,7 @@ from lit_modules.optimizer_setup import find_schedule_problem
 
 
 def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
-    """Say which components in a resolved recipe refuse their arguments, and why."""
+    """Say which components in a resolved recipe refuse their arguments, and which have the wrong mode."""
     arguments, trainer = arguments_of(recipe["model"]), recipe["trainer"]
     network = arguments.get("network")
     for component in (network, *(trainer["callbacks"] or [])):
@@ -43,6 +45,7 @@ def component_problems(recipe: dict[str, Any]) -> Iterator[str]:
         yield reason
     if reason := _scoring_refusal(recipe):
         yield reason
+    yield from _direction_problems(recipe)
 
 
 def _scoring_refusal(recipe: dict[str, Any]) -> str:
@@ -52,6 +55,21 @@ def _scoring_refusal(recipe: dict[str, Any]) -> str:
         value is not None for name, value in section.items() if name != "weights"
     )
     return as_it_is(module) if more and scored_part(module) is None else ""
+
+
+def _direction_problems(value: Any) -> Iterator[str]:
+    """Say which components, ours or not, monitor a metric as if it were better the other way round."""
+    if is_component(value):
+        arguments = arguments_of(value) | (value.get("dict_kwargs") or {})
+        monitor, mode = arguments.get("monitor"), arguments.get("mode")
+        kind = metric_kind(monitor) if isinstance(monitor, str) else UNKNOWN
+        if kind.is_known and mode in ("min", "max") and mode != kind.mode:
+            yield (
+                f"{class_name(value)}: monitor is {monitor!r}, which is better when it is {kind.better}, but mode is "
+                f"{mode!r}. Set mode to {kind.mode!r}."
+            )
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _direction_problems(item)
 
 
 @functools.cache

@@ -173,8 +173,10 @@ def shapley_values(study: Mapping[str, Any], samples: Mapping[int, Sample], alph
     for name, difference, p in zip(names, widened, adjusted, strict=True):
         gains = [(scores.mean([*before, name]) - scores.mean(before), before) for before in _joined(name, orders)]
         known = [gain for gain in gains if math.isfinite(gain[0])] or [(math.nan, ())]
-        extremes = min(known, key=_size), max(known, key=_size)
-        values.append(ShapleyValue(name, difference, p, words(difference), *extremes[0], *extremes[1]))
+        smallest, largest = min(known, key=_size), max(known, key=_size)
+        if not study["higher_is_better"]:
+            smallest, largest = largest, smallest
+        values.append(ShapleyValue(name, difference, p, words(difference), *smallest, *largest))
     return tuple(values)
 
 

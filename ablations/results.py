@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import StoreError
+from ablations.metric_kinds import metric_kind
 from ablations.orders import trick_orders
 from ablations.picture_files import gather_pictures
 from ablations.plan import Plan, Row, group_leaders, is_search
@@ -148,7 +149,7 @@ def write_study(
             "mode": study.mode,
             "metric": study.metric,
             "scale": study.scale,
-            "unit": "%" if study.scale == 100 else "",
+            "unit": "%" if study.scale == 100 and metric_kind(study.metric).is_share else "",
             "higher_is_better": study.higher_is_better,
             "vary": list(study.vary),
             "race": race,

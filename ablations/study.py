@@ -66,8 +66,8 @@ class Study:
         seeds: the seeds of every row.
         tricks: in the order in which they are stacked.
         mode: how rows are made from the tricks.
-        scale: what the metric is multiplied with in the table; 100 shows a share as points.
-        higher_is_better: whether a gain is a rise of the metric.
+        scale: what the metric is multiplied with in the table: 100 shows a share as points, 1 a loss as it is.
+        higher_is_better: whether a gain is a rise of the metric. Both follow from its name where that is known.
         reference: published gains.
         plugins: Python files with more tricks and classes.
         settings: values by path, set in the base recipe before any trick.

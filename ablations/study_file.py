@@ -4,10 +4,12 @@ Reading needs neither torch nor the recipe: whatever can be said about the file 
 """
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import StudyError, UserError, did_you_mean
+from ablations.metric_kinds import MetricKind, metric_kind
 from ablations.registry import TASKS
 from ablations.seeding import ALWAYS, VARY
 from ablations.study import MAX_ROWS, MODES, SHAPLEY_ORDERS, Reference, Study, TrickUse
@@ -78,17 +80,18 @@ class _Reader:
             if key not in self.data:
                 self._problem(f"the key {key!r} is missing.")
         tricks = self._tricks()
+        metric = self._typed("metric", str, "")
         study = Study(
             path=self.path,
             name=self._name(),
             task=self._one_of("task", TASKS, TASKS[0]),
             base=self._file(self._typed("base", str, ""), "base", ".yaml"),
-            metric=self._typed("metric", str, ""),
+            metric=metric,
             seeds=self._seeds(),
             tricks=tricks,
             mode=self._one_of("mode", MODES, MODES[0]),
-            scale=float(self._typed("scale", (int, float), 100.0)),
-            higher_is_better=self._typed("higher_is_better", bool, True),
+            scale=self._scale(metric_kind(metric)),
+            higher_is_better=self._higher_is_better(metric, metric_kind(metric)),
             reference=self._reference(tricks),
             plugins=tuple(self._file(str(name), "plugins", ".py") for name in self._typed("plugins", list, [])),
             settings=self._typed("set", dict, {}),
@@ -141,6 +144,25 @@ class _Reader:
         else:
             self._problem(f"'seeds' must be a number of seeds or a list of seeds from 0 up, not {seeds!r}.")
         return (0,)
+
+    def _scale(self, kind: MetricKind) -> float:
+        scale = self._typed("scale", (int, float), kind.scale)
+        if 0 < scale <= sys.float_info.max:
+            return float(scale)
+        self._problem(
+            f"'scale' must be a finite number above 0, not {scale!r}: with 100 a table shows shares as points, with 1 "
+            f"a loss as it is."
+        )
+        return kind.scale
+
+    def _higher_is_better(self, metric: str, kind: MetricKind) -> bool:
+        said = self._typed("higher_is_better", bool, kind.higher_is_better)
+        if kind.is_known and said != kind.higher_is_better:
+            self._problem(
+                f"'higher_is_better' is {str(said).lower()}, but {metric!r} is better when it is {kind.better}. Set it "
+                f"to {str(not said).lower()}, or leave it out."
+            )
+        return bool(said)
 
     def _vary(self) -> tuple[str, ...]:
         vary = self._typed("vary", list, list(ALWAYS))

@@ -10,6 +10,11 @@ def metric_name(table: Table) -> str:
     return f"{table.metric} ({table.unit})" if table.unit else table.metric
 
 
+def metric_and_sense(table: Table) -> str:
+    """Return the metric with its unit and, where that is not what one expects, that lower is better."""
+    return metric_name(table) if table.higher_is_better else f"{metric_name(table)}, lower is better"
+
+
 def number(table: Table, value: float, sign: str = "") -> str:
     """Print a number to a hundredth of a point; a plain number, such as a loss, to as many digits before scaling."""
     decimals = max(0, 4 - round(math.log10(table.scale)))

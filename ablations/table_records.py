@@ -120,7 +120,8 @@ class ShapleyValue:
             something.
         p_adjusted: its p, adjusted over all tricks; NaN without one.
         verdict: the value in words.
-        smallest: the smallest marginal gain of all orders; NaN without any.
+        smallest: the smallest marginal gain of all orders; NaN without any. Where lower is better, the larger the fall
+            the larger the gain.
         smallest_after: the tricks that had joined before in that order, one after the other.
         largest: the largest marginal gain.
         largest_after: the tricks that had joined before there.

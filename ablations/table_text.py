@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ablations.table_costs import cost_columns, differs, short
 from ablations.table_effects import effects_markdown, effects_of, effects_rich
-from ablations.table_format import counted, escape, metric_name, number, p_value
+from ablations.table_format import counted, escape, metric_and_sense, metric_name, number, p_value
 from ablations.table_notes import head_lines, incident_lines, note_lines
 from ablations.table_records import Table, TableRow
 
@@ -65,7 +65,7 @@ def to_rich(table: Table) -> Group:
 def _rich_rows(table: Table) -> RichTable:
     most = "" if table.race is None else "at most "
     shown = RichTable(
-        title=Text(f"{table.name}: {metric_name(table)}, {most}{counted(len(table.seeds), 'seed')}"),
+        title=Text(f"{table.name}: {metric_and_sense(table)}, {most}{counted(len(table.seeds), 'seed')}"),
         caption=Text("\n".join(incident_lines(table))),
         caption_justify="left",
         box=box.SIMPLE_HEAD,

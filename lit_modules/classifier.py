@@ -39,7 +39,8 @@ class LitClassifier(LogsTrainingLoss):
     weights ``(N, K)``. Logs ``train/loss``, ``val/loss``, ``val/accuracy``, ``test/loss`` and ``test/accuracy``, each
     the mean over an epoch's samples. ``train/loss`` is logged in ``on_train_epoch_end``, which Lightning calls
     after the callbacks' hook of that name, except for those that monitor, such as checkpoints and early stopping.
-    ``val/loss`` and ``test/loss`` are what ``loss`` makes of the plain images: without margin and teacher.
+    ``val/loss`` and ``test/loss`` are the negative log-likelihood of the targets, as ``outputs`` has it, and never what
+    is trained by: no smoothing, weights, margin or teacher changes what they measure, so they compare trainings.
 
     For images of several labels the targets are zeros and ones ``(N, K)``; set ``loss``, ``outputs`` and ``metrics``
     to what fits them, such as `BinaryCrossEntropy`, `SigmoidOutputs` and `MultiLabelMetrics`.
@@ -55,7 +56,7 @@ class LitClassifier(LogsTrainingLoss):
 
     Args:
         network: Maps images to class scores ``(N, K)``.
-        loss: Maps scores and targets to a scalar, the mean over the batch.
+        loss: Maps scores and targets to a scalar, the mean over the batch. It trains, and scores nothing.
         optimizer: Makes the optimizer from the parameter groups.
         schedule: Makes the learning-rate schedule from the optimizer. If it has a parameter ``total_steps`` or
             ``T_max`` that is not given, that is the number of optimizer steps of the whole run. A schedule with
@@ -68,7 +69,7 @@ class LitClassifier(LogsTrainingLoss):
         init: Draws the network's initial weights. None leaves them as the network made them.
         head: Makes a layer with a margin, such as `ArcFace`, that takes the place of the network's last linear layer,
             from the length of the features and the number of classes. None leaves the network as it is.
-        outputs: How scores become probabilities. None is the softmax.
+        outputs: How scores become probabilities, and which loss validation and test log. None is the softmax.
         metrics: What is logged of ``val`` and ``test`` beside the loss. None is the accuracy.
         distillation: A teacher whose part is added to the loss in training.
 
@@ -184,7 +185,7 @@ class LitClassifier(LogsTrainingLoss):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
         scores = self(images)
-        self.val_loss.update(self.loss(scores, targets) * len(images), len(images))
+        self.val_loss.update(self.outputs.negative_log_likelihood(scores, targets).sum(), len(images))
         self.val_metrics.update(scores, targets)
 
     def on_validation_epoch_end(self) -> None:
@@ -199,7 +200,7 @@ class LitClassifier(LogsTrainingLoss):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         images, targets = batch
         scores = self._score_views(images)
-        self.test_loss.update(self.loss(scores, targets) * len(images), len(images))
+        self.test_loss.update(self.outputs.negative_log_likelihood(scores, targets).sum(), len(images))
         self.test_metrics.update(scores, targets)
         self._test_outputs.append((self.outputs.probabilities(scores), targets))
 

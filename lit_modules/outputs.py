@@ -1,4 +1,4 @@
-"""What the scores of a classifier mean: how they become probabilities, and how predictions are averaged."""
+"""What the scores of a classifier mean: how they become probabilities, and how predictions are averaged and judged."""
 
 from abc import ABC, abstractmethod
 
@@ -15,6 +15,7 @@ class Outputs(ABC):
 
         probabilities = outputs.probabilities(scores)
         together = outputs.average(torch.stack([first_scores, second_scores]))
+        loss = outputs.negative_log_likelihood(together, labels).mean()
     """
 
     @abstractmethod
@@ -32,6 +33,14 @@ class Outputs(ABC):
     def scores(self, probabilities: Tensor) -> Tensor:
         """Map probabilities ``(N, K)`` to scores ``(N, K)`` that have them; 0 and 1 count as 1e-12 off."""
 
+    @abstractmethod
+    def negative_log_likelihood(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Map scores ``(N, K)`` and targets to minus the log-probability of each image's targets, ``(N,)``.
+
+        It depends on the probabilities alone, so it compares networks that were trained with any loss. Targets are
+        labels ``(N,)``, several labels as zeros and ones ``(N, K)``, or class weights ``(N, K)``.
+        """
+
 
 class SoftmaxOutputs(Outputs):
     """Every image has one class: probabilities are the softmax of the scores and add up to 1."""
@@ -45,9 +54,17 @@ class SoftmaxOutputs(Outputs):
     def scores(self, probabilities: Tensor) -> Tensor:
         return probabilities.clamp(min=SMALLEST).log()
 
+    def negative_log_likelihood(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Map scores and targets to their cross entropy; class weights weight the classes' log-probabilities."""
+        return F.cross_entropy(scores, targets if targets.ndim == 1 else targets.to(scores.dtype), reduction="none")
+
 
 class SigmoidOutputs(Outputs):
-    """Every label is there or not, whatever the others are: probabilities are the sigmoid of the scores."""
+    """Every label is there or not, whatever the others are: probabilities are the sigmoid of the scores.
+
+    Of images that have one label each it is known that they have one. Given that, the probability of a label is the
+    softmax of the scores, so the likelihood compares with that of `SoftmaxOutputs`.
+    """
 
     def probabilities(self, scores: Tensor) -> Tensor:
         return scores.sigmoid()
@@ -57,3 +74,12 @@ class SigmoidOutputs(Outputs):
 
     def scores(self, probabilities: Tensor) -> Tensor:
         return probabilities.double().clamp(SMALLEST, 1 - SMALLEST).logit().to(probabilities.dtype)
+
+    def negative_log_likelihood(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Map scores and targets to the likelihood of all labels of an image: the sum of what each of them adds.
+
+        Labels ``(N,)`` are judged given that each image has exactly one. Zeros and ones, or shares, ``(N, K)`` are not.
+        """
+        if targets.ndim == 1:
+            return F.cross_entropy(scores, targets, reduction="none")
+        return F.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype), reduction="none").sum(1)

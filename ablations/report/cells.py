@@ -8,7 +8,7 @@ import html
 from ablations import table_format, table_text
 from ablations.table import Table, TableRow
 from ablations.table_costs import COST_FIELDS, cost_columns
-from ablations.table_format import metric_name, number, seed_list
+from ablations.table_format import metric_and_sense, metric_name, number, seed_list
 from ablations.table_notes import MODE_TEXTS, incident_lines, note_lines
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "costs",
     "gain",
     "incidents",
+    "metric_and_sense",
     "metric_name",
     "mode",
     "notes",

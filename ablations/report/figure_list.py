@@ -101,7 +101,7 @@ def _cost(material: Material) -> ReportFigure:
         or frame[["training_time", "inference_flops"]].isna().all(axis=None)
     ):
         return _without(part, "No row has both a score and a known cost.")
-    label = f"gain over row {table.rows[0].index}, {cells.metric_name(table)}"
+    label = f"gain over row {table.rows[0].index}, {cells.metric_and_sense(table)}"
     return _with(part, Drawing("cost", figures.draw_cost(frame, label, table.higher_is_better)))
 
 

@@ -80,7 +80,7 @@ def _texts(table: Table, row: TableRow) -> list[str]:
 
 def _caption(table: Table) -> str:
     seeds = "one seed" if len(table.seeds) == 1 else f"{len(table.seeds)} seeds"
-    text = f"Study {table.name}: {cells.metric_name(table)}, {seeds}, {cells.mode(table)}."
+    text = f"Study {table.name}: {cells.metric_and_sense(table)}, {seeds}, {cells.mode(table)}."
     if table.comparisons:
         text += " Mean ± half the width of its 95 % interval; gain with its interval; p adjusted with Holm's method."
     if table.source:

@@ -2,7 +2,7 @@
 
 from ablations.recipe import Recipe
 from ablations.registry import trick
-from ablations.tricks.tasks import headline
+from ablations.tricks.tasks import direction, headline
 
 ALL = {"classification", "detection", "retrieval"}
 WEIGHTS = ("inference.weights",)
@@ -38,12 +38,16 @@ def snapshot_ensemble(recipe: Recipe, cycles: int = 5) -> None:
 
 
 @trick(tasks=ALL, source="Prechelt, 1998, Early Stopping - But When?", revises=WEIGHTS)
-def early_stopping(recipe: Recipe, monitor: str | None = None, mode: str = "max", patience: int | None = None) -> None:
+def early_stopping(
+    recipe: Recipe, monitor: str | None = None, mode: str | None = None, patience: int | None = None
+) -> None:
     """Score the weights of the epoch that was best in validation; the run is shortened only if `patience` is given.
 
-    What is best `monitor` says: by default the accuracy, of detection and retrieval the mAP.
+    What is best `monitor` says: by default the accuracy, of detection and retrieval the mAP. Its name says whether
+    higher is better; for a metric that is not known, `mode` does, ``max`` or ``min``.
     """
     monitor = headline(recipe) if monitor is None else monitor
+    mode = direction("early_stopping", monitor, mode)
     recipe.add("trainer.callbacks", "callbacks.BestWeights", monitor=monitor, mode=mode)
     if patience is not None:
         stop = "lightning.pytorch.callbacks.EarlyStopping"

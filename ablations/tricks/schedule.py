@@ -3,7 +3,7 @@
 from ablations.recipe import Recipe
 from ablations.registry import trick
 from ablations.tricks.optimization import scale_batch_size
-from ablations.tricks.tasks import headline
+from ablations.tricks.tasks import direction, headline
 
 ALL = {"classification", "detection", "retrieval"}
 
@@ -47,20 +47,22 @@ def one_cycle(recipe: Recipe, max_lr_factor: float = 1.0, start_fraction: float 
 
 @trick(tasks=ALL, source="arXiv:1512.03385, section 3.4")
 def reduce_on_plateau(
-    recipe: Recipe, factor: float = 0.1, patience: int = 4, monitor: str | None = None, mode: str = "max"
+    recipe: Recipe, factor: float = 0.1, patience: int = 4, monitor: str | None = None, mode: str | None = None
 ) -> None:
     """Multiply the learning rate by `factor` when more than `patience` validations in a row bring nothing better.
 
     Validations count, not epochs: `trainer.check_val_every_n_epoch` says how many epochs lie between two. What gets
-    better `monitor` says: by default the accuracy, of detection and retrieval the mAP.
+    better `monitor` says: by default the accuracy, of detection and retrieval the mAP. Its name says whether higher is
+    better; for a metric that is not known, `mode` does, ``max`` or ``min``.
     """
+    monitor = headline(recipe) if monitor is None else monitor
     recipe.swap(
         "model.schedule",
         "lit_modules.schedules.ReduceOnPlateau",
         factor=factor,
         patience=patience,
-        monitor=headline(recipe) if monitor is None else monitor,
-        mode=mode,
+        monitor=monitor,
+        mode=direction("reduce_on_plateau", monitor, mode),
     )
 
 

@@ -15,7 +15,7 @@ class ClassWeightedCrossEntropy(nn.Module):
     The weights are scaled so that their mean over the training samples is 1: the learning rate keeps its meaning, and a
     batch of rare classes counts for more, unlike in torch's mean, which divides by the weights of the batch. The
     frequencies come from the training targets, through `learn_frequencies`, which `LitClassifier` calls when training
-    begins; until then all weights are 1. They are stored with the weights of the network, so evaluation has them too.
+    begins; until then all weights are 1. They are stored with the weights of the network.
 
     Example::
 

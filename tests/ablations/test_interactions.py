@@ -174,12 +174,15 @@ def test_with_all_orders_values_are_those_of_the_definition_and_sum_to_the_whole
     assert sum(value.value.estimate for value in values) == pytest.approx(means[frozenset(NAMES)] - means[frozenset()])
 
 
-def test_the_extremes_are_those_of_a_loop_over_the_orders() -> None:
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_extremes_are_those_of_a_loop_over_the_orders(higher_is_better: bool) -> None:
+    """Where lower is better, the deepest fall is the largest gain."""
     orders = trick_orders(NAMES, 8)
     subsets = visited_sets(NAMES, orders)
     scores = noisy(np.random.default_rng(5), len(subsets), 3)
     means = {frozenset(names): values.mean() for names, values in zip(subsets, scores, strict=True)}
-    for value in shapley_values(study_of(subsets, orders), samples_of(scores), 0.05):
+    study = study_of(subsets, orders, higher_is_better=higher_is_better)
+    for value in shapley_values(study, samples_of(scores), 0.05):
         gains = {}
         for order in orders:
             before = order[: order.index(value.trick)]
@@ -187,7 +190,8 @@ def test_the_extremes_are_those_of_a_loop_over_the_orders() -> None:
         assert value.value.estimate == pytest.approx(
             np.mean([gains[order[: order.index(value.trick)]] for order in orders])
         )
-        assert (value.smallest, value.largest) == (min(gains.values()), max(gains.values()))
+        extremes = min(gains.values()), max(gains.values())
+        assert (value.smallest, value.largest) == (extremes if higher_is_better else extremes[::-1])
         assert (gains[value.smallest_after], gains[value.largest_after]) == (value.smallest, value.largest)
 
 

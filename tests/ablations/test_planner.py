@@ -8,11 +8,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ablations import keys, registry
-from ablations.errors import StudyError
+from ablations.component_problems import component_problems
+from ablations.errors import RecipeError, StudyError
 from ablations.keys import scoring_of, training_key
 from ablations.parsing import resolve, resolve_edits
 from ablations.plan import row_changes
-from ablations.planner import load_plan
+from ablations.planner import load_plan, single_training
 from ablations.recipe import Recipe
 from ablations.registry import Trick, tricks
 from ablations.store import RunStore
@@ -405,6 +406,60 @@ def test_weights_that_nothing_keeps_are_refused_with_the_trick_that_brings_them(
 def test_a_callback_that_refuses_its_arguments_is_named_before_anything_trains(tmp_path, trick, says):
     with pytest.raises(StudyError, match=says):
         load_plan(write_study(tmp_path, tricks=[trick]))
+
+
+def callback(class_path, **arguments):
+    return {"turned": {"add": {"trainer.callbacks": {"class_path": class_path, "init_args": arguments}}}}
+
+
+TURNED = [
+    (callback("lightning.pytorch.callbacks.EarlyStopping", monitor="val/accuracy"), "EarlyStopping", "max"),
+    (callback("lightning.pytorch.callbacks.ModelCheckpoint", monitor="val/accuracy"), "ModelCheckpoint", "max"),
+    (callback("callbacks.BestWeights", monitor="val/loss"), "BestWeights", "min"),
+    (
+        {"turned": {"swap": {"model.schedule": {
+            "class_path": "lit_modules.schedules.ReduceOnPlateau", "init_args": {"monitor": "val/loss"}
+        }}}},
+        "ReduceOnPlateau",
+        "min",
+    ),
+    ({"early_stopping": {"monitor": "val/loss", "mode": "max"}}, "BestWeights", "min"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("trick", "name", "right"), TURNED)
+def test_what_takes_the_worst_for_the_best_is_refused_before_anything_trains(tmp_path, trick, name, right):
+    wrong, better = ("min", "higher") if right == "max" else ("max", "lower")
+    text = problems(tmp_path, tricks=[trick])
+    metric = "val/accuracy" if right == "max" else "val/loss"
+    assert f"{name}: monitor is {metric!r}, which is better when it is {better}, but mode is {wrong!r}. " in text
+    assert f"Set mode to {right!r}." in text
+
+
+def test_what_monitors_another_metric_has_the_mode_that_it_says(tmp_path):
+    stopping = "lightning.pytorch.callbacks.EarlyStopping"
+    for arguments in ({"monitor": "val/loss"}, {"monitor": "val/wear"}, {"monitor": "val/accuracy", "mode": "max"}):
+        assert len(plan_of(tmp_path, tricks=[callback(stopping, **arguments)]).rows) == 2
+
+
+def test_a_component_within_another_is_looked_at_too():
+    inner = {"class_path": "a.Stop", "init_args": {"monitor": "val/loss"}, "dict_kwargs": {"mode": "max"}}
+    recipe = digits_recipe()
+    recipe["trainer"]["logger"] = {"class_path": "a.Outer", "init_args": {"parts": [inner], "mode": "max"}}
+    (problem,) = component_problems(recipe)
+    assert problem.startswith("Stop: monitor is 'val/loss', which is better when it is lower, but mode is 'max'.")
+
+
+def test_a_recipe_of_its_own_is_refused_for_its_components(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for trick, name, _ in [*TURNED[:4], (callback("callbacks.EMA", decay=1.5), "EMA", "")]:
+        recipe = Recipe(digits_recipe())
+        for verb, edits in trick["turned"].items():
+            ((place, component),) = edits.items()
+            getattr(recipe, verb)(place, component["class_path"], **component["init_args"])
+        path.write_text(yaml.safe_dump(recipe.config))
+        with pytest.raises(RecipeError, match=rf"recipe {path}: {name}: "):
+            single_training(path, {}, None, RunStore(tmp_path))
 
 
 def test_what_rows_inherit_is_said_once_for_the_row_that_brings_it(tmp_path):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from ablations.errors import StudyError
@@ -100,6 +102,46 @@ def test_a_number_with_an_exponent_is_a_number(tmp_path):
     path = write_study(tmp_path)
     path.write_text(path.read_text() + "scale: 1e2\n")
     assert read_study(path).scale == 100.0
+
+
+def test_direction_and_scale_follow_from_the_metric(tmp_path):
+    for metric, higher, scale in [
+        ("test/accuracy", True, 100.0),
+        ("test/loss", False, 1.0),
+        ("test/error", False, 100.0),
+        ("test/unmatched_queries", False, 1.0),
+        ("test/wear", True, 100.0),
+    ]:
+        study = read_study(write_study(tmp_path, metric=metric))
+        assert (study.higher_is_better, study.scale) == (higher, scale), metric
+
+
+def test_a_study_says_itself_what_its_metrics_name_does_not(tmp_path):
+    study = read_study(write_study(tmp_path, metric="test/wear", higher_is_better=False, scale=1))
+    assert (study.higher_is_better, study.scale) == (False, 1.0)
+    study = read_study(write_study(tmp_path, metric="test/loss", higher_is_better=False, scale=1000))
+    assert (study.higher_is_better, study.scale) == (False, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said", "says"),
+    [
+        (
+            "test/loss",
+            True,
+            "'higher_is_better' is true, but 'test/loss' is better when it is lower. Set it to false, ",
+        ),
+        ("val/map_50", False, "'higher_is_better' is false, but 'val/map_50' is better when it is higher. Set it to "),
+    ],
+)
+def test_a_study_that_turns_a_known_metric_round_is_refused(tmp_path, metric, said, says):
+    assert says in problems(write_study(tmp_path, metric=metric, higher_is_better=said))
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf, 0, 0.0, -100, 10**400])
+def test_a_scale_that_is_no_finite_number_above_0_is_refused(tmp_path, scale):
+    says = f"'scale' must be a finite number above 0, not {scale!r}: with 100 a table shows shares as points, with 1 "
+    assert says in problems(write_study(tmp_path, scale=scale))
 
 
 def test_a_study_that_is_not_there_is_named_with_the_nearest_one():

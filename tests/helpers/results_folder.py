@@ -66,7 +66,10 @@ def write_results(
     study |= {"higher_is_better": True, "seeds": list(range(seeds)), "rows": rows, "head": head}
     study |= {"reference": {"source": "arXiv:1812.01187, Table 6", "unconfirmed": False}, **changes}
     (folder / "study.json").write_text(json.dumps(study))
-    _write_csv(folder / "scores.csv", [_score_line(row, seed, scores or {}) for row in rows for seed in range(seeds)])
+    _write_csv(
+        folder / "scores.csv",
+        [_score_line(row, seed, scores or {}, study["metric"]) for row in rows for seed in range(seeds)],
+    )
     keys = {row["key"]: 0.5 + row["index"] for row in reversed(rows)}
     lines = [{"key": key, "seed": seed, "seconds": cost, "parameters": 1000, "device": "cpu", "threads": 1}
              for key, cost in keys.items() for seed in range(seeds)]  # fmt: skip
@@ -89,7 +92,7 @@ def write_store(folder: Path, rows: list[dict[str, Any]], seeds: int, epochs: in
     return store
 
 
-def _score_line(row: dict[str, Any], seed: int, scores: dict[tuple[int, int], Any]) -> dict[str, Any]:
+def _score_line(row: dict[str, Any], seed: int, scores: dict[tuple[int, int], Any], metric: str) -> dict[str, Any]:
     usual = mean_score(row["index"]) + _SPREAD[seed % 5] * (1 + seed // 5)
     score = scores.get((row["index"], seed), usual)
     status, reason, value = "done", "", repr(score)
@@ -98,7 +101,7 @@ def _score_line(row: dict[str, Any], seed: int, scores: dict[tuple[int, int], An
     elif isinstance(score, str):
         status, reason, value = "failed", score, ""
     line = {"row": row["index"], "name": row["name"], "seed": seed, "status": status, "reason": reason}
-    return {**line, "key": row["key"], "inference": row["inference"], METRIC: value}
+    return {**line, "key": row["key"], "inference": row["inference"], metric: value}
 
 
 def _write_csv(path: Path, lines: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """LitClassifier against naive loops over the same data."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_modules import DivergedError, LitClassifier, ParameterGroups
 from lit_modules.inference import CornerCropViews, HorizontalFlipViews, Inference, Views
+from lit_modules.losses import (
+    OHEM,
+    AMSoftmax,
+    ArcFace,
+    BinaryCrossEntropy,
+    FBetaLoss,
+    FocalLoss,
+    LargeMarginSoftmax,
+    LovaszHinge,
+    SquaredError,
+)
+from lit_modules.outputs import SigmoidOutputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -61,6 +74,40 @@ def test_losses_and_accuracies_are_means_over_samples_though_the_last_batch_is_s
     assert set(logged) == {"train/loss", "val/loss", "val/accuracy", "test/loss", "test/accuracy"}
     for name, value in logged.items():
         assert float(value) == pytest.approx(accuracy if name.endswith("accuracy") else loss, rel=1e-6), name
+
+
+SIGMOIDS = {"outputs": SigmoidOutputs()}
+TRAINED_BY = {
+    "label smoothing": {"loss": nn.CrossEntropyLoss(label_smoothing=0.3)},
+    "class weights": {"loss": nn.CrossEntropyLoss(weight=torch.tensor([5.0, 1.0, 0.2]))},
+    "focal": {"loss": FocalLoss(label_smoothing=0.1)},
+    "hard samples": {"loss": OHEM(nn.CrossEntropyLoss(reduction="none"))},
+    "hinge": {"loss": nn.MultiMarginLoss()},
+    "squared error": {"loss": SquaredError()},
+    "binary": {"loss": BinaryCrossEntropy(), **SIGMOIDS},
+    "F-beta": {"loss": FBetaLoss(), **SIGMOIDS},
+    "Lovasz": {"loss": LovaszHinge(), **SIGMOIDS},
+    "ArcFace": {"head": ArcFace},
+    "AM-Softmax": {"head": partial(AMSoftmax, scale=4.0), "loss": FocalLoss()},
+    "large margin": {"head": LargeMarginSoftmax},
+}
+
+
+@pytest.mark.parametrize("how", TRAINED_BY.values(), ids=TRAINED_BY)
+def test_losses_of_validation_and_test_are_those_of_the_labels_whatever_trains(
+    how: dict[str, Any], make_module: Make, make_data: Make, make_trainer: Make
+) -> None:
+    data, module, trainer = make_data(), make_module(**how), make_trainer(max_epochs=2)
+    trainer.fit(module, datamodule=data)
+    logged = dict(trainer.callback_metrics)
+    logged |= trainer.test(module, datamodule=data, verbose=False)[0]
+    with torch.no_grad():
+        scores = module.network(data.images).tolist()
+    naive = 0.0
+    for of_image, label in zip(scores, data.targets.tolist(), strict=True):
+        naive -= math.log(math.exp(of_image[label]) / sum(map(math.exp, of_image))) / len(scores)
+    assert float(logged["val/loss"]) == pytest.approx(naive, rel=1e-5)
+    assert logged["test/loss"] == pytest.approx(naive, rel=1e-5)
 
 
 @pytest.mark.parametrize("run", ["validate", "test"])
@@ -322,18 +369,16 @@ def test_views_do_not_touch_validation(make_module: Make, make_data: Make, make_
         make_trainer().test(module, datamodule=make_data(), verbose=False)
 
 
-def test_the_loss_of_a_plain_test_sees_the_raw_scores(make_module: Make, make_data: Make, make_trainer: Make) -> None:
-    seen: list[Tensor] = []
-
-    class Spy(nn.CrossEntropyLoss):
+def test_the_loss_that_trains_scores_nothing(make_module: Make, make_data: Make, make_trainer: Make) -> None:
+    class NoLoss(nn.Module):
         def forward(self, scores: Tensor, targets: Tensor) -> Tensor:
-            seen.append(scores)
-            return super().forward(scores, targets)
+            raise AssertionError("the loss was asked for")
 
-    data, module = make_data(), make_module(loss=Spy())
-    make_trainer().test(module, datamodule=data, verbose=False)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.cat(seen), module.network(data.images))
+    module = make_module(loss=NoLoss())
+    make_trainer().validate(module, datamodule=make_data(), verbose=False)
+    make_trainer().test(module, datamodule=make_data(), verbose=False)
+    with pytest.raises(AssertionError, match="the loss was asked for"):
+        make_trainer().fit(module, datamodule=make_data())
 
 
 @pytest.mark.filterwarnings("ignore:Using `DistributedSampler` with the dataloaders")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ablations.errors import RecipeError
 from ablations.recipe import Recipe
 from tests.ablations.tricks.case import edited
 
@@ -18,3 +19,16 @@ from tests.ablations.tricks.case import edited
 )
 def test_the_arguments_of_a_schedule_reach_it(name, arguments):
     assert Recipe(edited(name, **arguments)).get("model.schedule")["init_args"] == arguments
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [(None, "max"), ("val/accuracy", "max"), ("val/loss", "min")])
+def test_the_direction_of_a_plateau_follows_from_what_is_monitored(monitor, mode):
+    schedule = Recipe(edited("reduce_on_plateau", monitor=monitor)).get("model.schedule")["init_args"]
+    assert (schedule["monitor"], schedule["mode"]) == (monitor or "val/accuracy", mode)
+
+
+def test_the_plateau_of_a_metric_that_is_not_known_needs_a_mode():
+    with pytest.raises(RecipeError, match=r"reduce_on_plateau: whether 'val/wear' is .*Set mode to 'max' or 'min'\."):
+        edited("reduce_on_plateau", monitor="val/wear")
+    recipe = Recipe(edited("reduce_on_plateau", monitor="val/wear", mode="min"))
+    assert recipe.get("model.schedule.mode") == "min"
