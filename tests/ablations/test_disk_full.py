@@ -30,7 +30,7 @@ def test_a_full_disk_fails_trainings_and_leaves_a_store_that_can_be_read(small_d
     assert full.returncode == 1
     assert "No space left on device" in full.stderr
     assert "Traceback" not in full.stderr
-    finished = {path.parent for path in small_disk.glob("runs/*/*/result.json")}
+    finished = {path.parent for path in small_disk.glob("runs/*/*/scores/last.json")}
     assert 0 < len(finished) < 12
 
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
