@@ -1,6 +1,7 @@
 """Scores stored weights: a fresh trainer tests them, so that nothing of the training is left over."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
 """Arguments of the training's trainer that the scoring's trainer keeps."""
+
+
+class NotFiniteError(RuntimeError):
+    """A training or its test ended with numbers that are none: NaN weights, an infinite loss."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,18 @@ def scoring_trainer(parts: Parts, *callbacks: L.Callback) -> L.Trainer:
 
 
 def write_score(folder: RunFolder, name: str, score: Score, scoring: Scoring) -> None:
-    """Store a score, the predictions behind it, and its pictures."""
+    """Store a score, the predictions behind it, and its pictures.
+
+    Raises:
+        NotFiniteError: a loss is NaN, a metric is infinite, or predictions are either. NaN may stand for what another
+            metric leaves out, such as an absent class.
+    """
+    for metric, value in score.metrics.items():
+        if math.isinf(value) or (math.isnan(value) and "loss" in metric):
+            raise NotFiniteError(f"{metric} is {value}")
+    for kind, values in score.predictions.items():
+        if not np.isfinite(values).all():  # an argmax takes NaN for the largest: every image would be of class 0
+            raise NotFiniteError(f"the {kind} that it predicts are not all finite")
     save_pictures(folder.pictures(name), score.pictures)
     folder.predictions(name).parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = dict(score.predictions)

@@ -33,7 +33,7 @@ from ablations.plan import Scoring, Training, is_search
 from ablations.process_group import MixedVersionsError, Ranks, joined, started_as
 from ablations.references import TRAINING, replace_references
 from ablations.registry import load_plugin
-from ablations.scoring import Score, score_weights, write_score
+from ablations.scoring import NotFiniteError, score_weights, write_score
 from ablations.store import RunFolder, write_text
 from ablations.stored_training import weights_behind
 from ablations.tracking.runs import TrainingLogger, track, with_own_loggers
@@ -50,10 +50,6 @@ class MissingNeedError(RuntimeError):
 
 class ScoringError(RuntimeError):
     """A training is done, and its weights are stored, but a score of it could not be made."""
-
-
-class NotFiniteError(RuntimeError):
-    """A training or its test ended with numbers that are none: NaN weights, an infinite loss."""
 
 
 class InterruptedTrainingError(RuntimeError):
@@ -354,15 +350,8 @@ def _score_setting(name: str, scoring: Scoring, training: Training, parts: Parts
         raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
     if len(files) > 1:
         for member, path in enumerate(files, start=1):
-            _write_finite(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
+            write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
     score = score_weights(parts, files, inference, training.with_pictures)
-    _write_finite(folder, name, score, scoring)
-
-
-def _write_finite(folder: RunFolder, name: str, score: Score, scoring: Scoring) -> None:
-    """Store a score, unless it is none: NaN stands for what a metric leaves out, such as an absent class."""
-    if infinite := [metric for metric, value in score.metrics.items() if math.isinf(value)]:
-        raise NotFiniteError(f"{infinite[0]} is {score.metrics[infinite[0]]}")
     write_score(folder, name, score, scoring)
 
 

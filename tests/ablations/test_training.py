@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import math
 import shutil
 
 import lightning as L
@@ -15,7 +16,7 @@ from ablations.plan import Scoring, Training
 from ablations.scoring import score_weights
 from ablations.store import RunFolder
 from ablations.training import _build, failure_reason, run_and_record, run_training
-from lit_modules import DivergedError
+from lit_modules import DivergedError, LitClassifier
 from lit_modules.inference import Inference, Views
 from tests.helpers.recipes import digits_recipe
 
@@ -207,6 +208,43 @@ def test_a_score_that_fails_keeps_neither_the_training_nor_other_scores_back(tmp
     monkeypatch.setattr(NoViews, "forward", lambda self, images: [images])
     run_and_record(asked)
     assert folder.score("last-none") == folder.score("last")
+
+
+def test_a_test_whose_predictions_are_no_numbers_is_no_score(tmp_path):
+    huge = training(tmp_path, trainer__max_epochs=1, trainer__max_steps=1, model__optimizer__lr=1e38)
+    with pytest.raises(SystemExit):  # after one step with weights that are huge, and finite
+        run_and_record(huge)
+    folder = RunFolder(tmp_path)
+    assert folder.status()["reason"] == "it is trained, but scoring it failed (last): test/loss is nan"
+    assert folder.score("last") is None
+
+
+class NoNumbers(Views):
+    def forward(self, images):
+        return [images, images * math.nan]
+
+
+def test_probabilities_that_are_no_numbers_are_no_score(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(LitClassifier, "on_test_epoch_end", _without_loss(LitClassifier.on_test_epoch_end))
+    shutil.copytree(finished, tmp_path / "copy")
+    views = {"views": {"class_path": f"{__name__}.NoNumbers"}, "weights": "last"}
+    asked = training(tmp_path / "copy", scorings={"last-none": Scoring("last", views)})
+    with pytest.raises(SystemExit):
+        run_and_record(asked)
+    assert RunFolder(tmp_path / "copy").status()["reason"] == (
+        "it is trained, but scoring it failed (last-none): the probabilities that it predicts are not all finite"
+    )
+
+
+def _without_loss(end):
+    """Let a classifier log its test without the loss, as a module of the user's own may."""
+
+    def on_test_epoch_end(self):
+        log_dict = self.log_dict
+        self.log_dict = lambda values: log_dict({k: v for k, v in values.items() if k != "test/loss"})
+        end(self)
+
+    return on_test_epoch_end
 
 
 def test_a_score_of_an_earlier_version_is_made_again_from_the_weights(finished, tmp_path, monkeypatch, caplog):
