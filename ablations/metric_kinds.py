@@ -4,12 +4,17 @@ Study files, tricks and plans all ask here, so a study, a callback and a schedul
 that is not listed is unknown, and whoever asks decides; a name is listed only if all the field means the same by it.
 """
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+LOSSES = ("loss", "nll", "negative log likelihood", "cross entropy", "perplexity")
+"""Better when they are lower, no shares, and finite unless the network's outputs are not."""
+
 QUANTITIES = (
-    "loss", "nll", "negative log likelihood", "cross entropy", "perplexity", "mae", "mse", "rmse", "squared error",
-    "absolute error", "brier", "brier score", "false positives", "false negatives", "unmatched queries",
+    "mae", "mse", "rmse", "squared error", "absolute error", "brier", "brier score", "false positives",
+    "false negatives", "unmatched queries",
 )  # fmt: skip
 """Better when they are lower, and no shares."""
 
@@ -47,11 +52,13 @@ class MetricKind:
         higher_is_better: whether a rise is a gain.
         is_share: whether it lies between 0 and 1, so that a table may show it in percent.
         is_known: whether its name says so; if not, these are the defaults for any metric.
+        is_loss: whether it is a loss, which is finite in every test.
     """
 
     higher_is_better: bool
     is_share: bool
     is_known: bool = True
+    is_loss: bool = False
 
     @property
     def scale(self) -> float:
@@ -72,6 +79,7 @@ class MetricKind:
 UNKNOWN = MetricKind(higher_is_better=True, is_share=True, is_known=False)
 
 _KINDS = {
+    **dict.fromkeys(LOSSES, MetricKind(higher_is_better=False, is_share=False, is_loss=True)),
     **dict.fromkeys(QUANTITIES, MetricKind(higher_is_better=False, is_share=False)),
     **dict.fromkeys(ERROR_SHARES, MetricKind(higher_is_better=False, is_share=True)),
     **dict.fromkeys(SHARES, MetricKind(higher_is_better=True, is_share=True)),
@@ -106,6 +114,24 @@ def metric_kind(metric: str) -> MetricKind:
     if words and words[0] in ("loss", "ap") and OTHERS.isdisjoint(words):  # that of a part, or of a class
         return _KINDS[words[0]]
     return UNKNOWN
+
+
+def why_no_score(metrics: Mapping[str, float], headline: str = "") -> str:
+    """Return why what a test logged is no score; empty if it is one.
+
+    Losses are finite, and so is the headline metric. Any other may be NaN where there is nothing to measure, as for an
+    absent class, or infinite, as the false positives at a recall that is never reached.
+
+    Args:
+        metrics: what the test logged, by name.
+        headline: the metric that must be there; empty if that is not known.
+    """
+    if headline and headline not in metrics:
+        return f"its test logged no {headline!r}; there are: {', '.join(sorted(metrics)) or 'none'}"
+    for metric, value in metrics.items():
+        if not math.isfinite(value) and (metric == headline or metric_kind(metric).is_loss):
+            return f"{metric} is {value}"
+    return ""
 
 
 def _words(metric: str) -> list[str]:

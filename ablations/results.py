@@ -11,7 +11,6 @@ what its test costs, which depends on the row, in `inference_costs.csv`.
 import csv
 import io
 import json
-import math
 import re
 import shutil
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import StoreError
-from ablations.metric_kinds import metric_kind
+from ablations.metric_kinds import metric_kind, why_no_score
 from ablations.orders import trick_orders
 from ablations.picture_files import gather_pictures
 from ablations.plan import Plan, Row, group_leaders, is_search
@@ -77,14 +76,14 @@ def lost_scores(folder: Path, plan: Plan, store: RunStore) -> list[dict[str, Any
         if not is_search(row.recipe)
         for seed in group_leaders(seeds, row.group)
     }
-    return [line for identity, line in _Gathered(folder).scores.items() if identity not in kept]
+    return [line for identity, line in _Gathered(folder, plan.study.metric).scores.items() if identity not in kept]
 
 
 def united_seeds(folder: Path, plan: Plan, store: RunStore) -> list[int]:
     """Return the seeds of the plan, and those for which the folder or the store holds a finished score of a row."""
     earlier = read_study_record(folder)
     seeds, keys = set(plan.study.seeds), {row.key for row in plan.rows}
-    finished = {int(seed) for key, _, seed in _Gathered(folder).scores if key in keys}
+    finished = {int(seed) for key, _, seed in _Gathered(folder, plan.study.metric).scores if key in keys}
     for seed in earlier["seeds"] if earlier else []:
         if seed in finished or any(store.folder(key, seed).result() for key in keys):
             seeds.add(seed)
@@ -203,7 +202,7 @@ def gather(folder: Path, store: RunStore) -> list[dict[str, Any]]:
     study = read_study_record(folder)
     if study is None:
         raise StoreError(f"{folder} holds no study yet. Run it first: ablate run STUDY.")
-    earlier = _Gathered(folder)
+    earlier = _Gathered(folder, study["metric"])
     scores: list[dict[str, Any]] = []
     tests: list[dict[str, Any]] = []
     results: dict[tuple[str, int], dict[str, Any] | None] = {}
@@ -239,14 +238,18 @@ class _Gathered:
 
     Args:
         folder: the study's results folder.
+        metric: the headline metric; a line without it, or with one that is no number, is no score.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metric: str) -> None:
         self._folder = folder
+        self._metric = metric
 
     @cached_property
     def scores(self) -> dict[tuple[str, str, str], dict[str, Any]]:
-        return {key: line for key, line in self.lines.items() if line.get("status") == "done"}
+        """The finished lines, with all that they hold."""
+        done = {key: line for key, line in self.lines.items() if line.get("status") == "done"}
+        return {key: line for key, line in done.items() if not why_no_score(_metrics(line), self._metric)}
 
     @cached_property
     def lines(self) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -268,13 +271,20 @@ class _Gathered:
             line: what the store says.
             is_known: whether the store knows of the training; if not, an earlier failure stays one, with its reason.
         """
-        before = self.lines.get(_identity(line), {}) if line["status"] != "done" else {}
+        if line["status"] == "done":
+            return line
+        identity = _identity(line)
+        if score := self.scores.get(identity):
+            return {**score, **line, "status": "done", "reason": ""}
+        before = self.lines.get(identity, {})
         if before.get("status") == "failed" and not is_known:
             return {**line, "status": "failed", "reason": before.get("reason", "")}
-        if before.get("status") != "done":
-            return line
-        metrics = {name: value for name, value in before.items() if name not in _SCORE_COLUMNS}
-        return {**line, "status": "done", "reason": "", **metrics}
+        return line
+
+
+def _metrics(line: dict[str, Any]) -> dict[str, float]:
+    """Return what a line of `scores.csv` holds beside the columns that all have; a score of another metric is empty."""
+    return {name: float(value) for name, value in line.items() if name not in _SCORE_COLUMNS and value}
 
 
 def _identity(line: dict[str, Any]) -> tuple[str, str, str]:
@@ -316,11 +326,7 @@ def _score_line(
     """Return the line of a row and seed; a score whose headline `metric` is no number counts as failed."""
     line = {"row": row["index"], "name": row["name"], "seed": seed, "key": row["key"], "inference": row["inference"]}
     if metrics is not None:
-        reason = ""
-        if metric not in metrics:
-            reason = f"its test logged no {metric!r}; there are: {', '.join(sorted(metrics)) or 'none'}"
-        elif not math.isfinite(metrics[metric]):
-            reason = f"{metric} is {metrics[metric]}"
+        reason = why_no_score(metrics, metric)
         return {**line, "status": "failed" if reason else "done", "reason": reason, **metrics}
     status = run.status()
     if status.get("state") == "failed":

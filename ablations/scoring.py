@@ -1,7 +1,6 @@
 """Scores stored weights: a fresh trainer tests them, so that nothing of the training is left over."""
 
 import logging
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.errors import RecipeError
+from ablations.metric_kinds import why_no_score
 from ablations.parsing import Parts
 from ablations.picture_files import MOST_PICTURES, save_pictures
 from ablations.plan import Scoring
@@ -141,12 +141,10 @@ def write_score(folder: RunFolder, name: str, score: Score, scoring: Scoring) ->
     """Store a score, the predictions behind it, and its pictures.
 
     Raises:
-        NotFiniteError: a loss is NaN, a metric is infinite, or predictions are either. NaN may stand for what another
-            metric leaves out, such as an absent class.
+        NotFiniteError: a loss or predictions are not finite.
     """
-    for metric, value in score.metrics.items():
-        if math.isinf(value) or (math.isnan(value) and "loss" in metric):
-            raise NotFiniteError(f"{metric} is {value}")
+    if reason := why_no_score(score.metrics):
+        raise NotFiniteError(reason)
     for kind, values in score.predictions.items():
         if not np.isfinite(values).all():  # an argmax takes NaN for the largest: every image would be of class 0
             raise NotFiniteError(f"the {kind} that it predicts are not all finite")

@@ -4,15 +4,16 @@ import pytest
 
 from ablations.metric_kinds import UNKNOWN, MetricKind, metric_kind
 
+LOSS = MetricKind(higher_is_better=False, is_share=False, is_loss=True)
 QUANTITY = MetricKind(higher_is_better=False, is_share=False)
 ERROR_SHARE = MetricKind(higher_is_better=False, is_share=True)
 SHARE = MetricKind(higher_is_better=True, is_share=True)
 
 LOGGED = {
-    "test/loss": QUANTITY,
-    "val/loss": QUANTITY,
-    "train/loss": QUANTITY,
-    "train/loss_objectness": QUANTITY,
+    "test/loss": LOSS,
+    "val/loss": LOSS,
+    "train/loss": LOSS,
+    "train/loss_objectness": LOSS,
     "test/unmatched_queries": QUANTITY,
     "test/false_positives": QUANTITY,
     "test/accuracy": SHARE,
@@ -27,17 +28,17 @@ LOGGED = {
 """What the modules of this library log."""
 
 OF_USERS = {
-    "val_loss": QUANTITY,
-    "val/loss_epoch": QUANTITY,
-    "val/loss/dataloader_idx_0": QUANTITY,
-    "test/dice_loss": QUANTITY,
-    "test/nll": QUANTITY,
-    "test/negative_log_likelihood": QUANTITY,
+    "val_loss": LOSS,
+    "val/loss_epoch": LOSS,
+    "val/loss/dataloader_idx_0": LOSS,
+    "test/dice_loss": LOSS,
+    "test/nll": LOSS,
+    "test/negative_log_likelihood": LOSS,
     "test/mae": QUANTITY,
     "val/rmse": QUANTITY,
     "test/mean_absolute_error": QUANTITY,
     "test/reprojection_error": QUANTITY,
-    "test/perplexity": QUANTITY,
+    "test/perplexity": LOSS,
     "test/false_positives_at_recall_90": QUANTITY,
     "test/error": ERROR_SHARE,
     "test_error": ERROR_SHARE,

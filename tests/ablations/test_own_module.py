@@ -30,9 +30,9 @@ def points():
 class Net(L.LightningModule):
     network = "what it is called, and no part of it"
 
-    def __init__(self, lr: float = 0.1, broken: str = "", logs: float = 0.0):
+    def __init__(self, lr: float = 0.1, broken: str = "", logs: float = 0.0, named: str = "test/cost"):
         super().__init__()
-        self.model, self.lr, self.broken, self.logs = nn.Linear(3, 2), lr, broken, logs
+        self.model, self.lr, self.broken, self.logs, self.named = nn.Linear(3, 2), lr, broken, logs, named
 
     def training_step(self, batch, batch_idx):
         return nn.functional.cross_entropy(self.model(batch[0]), batch[1])
@@ -41,7 +41,7 @@ class Net(L.LightningModule):
         if self.broken and Path(self.broken).exists():
             raise KeyError("masks")
         self.log("test/right", (self.model(batch[0]).argmax(1) == batch[1]).float().mean())
-        self.log("test/cost", self.logs)
+        self.log(self.named, self.logs)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
@@ -133,19 +133,29 @@ def test_a_training_whose_scoring_fails_is_scored_later_without_training_again(t
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "reason"),
+    ("metric", "named", "value", "reason"),
     [
-        ("test/right", ".inf", "it is trained, but scoring it failed (last): test/cost is inf"),
-        ("test/cost", ".nan", "test/cost is nan"),
-        ("test/wrong", "0.0", "its test logged no 'test/wrong'; there are: test/cost, test/right"),
+        ("test/right", "test/loss", ".inf", "it is trained, but scoring it failed (last): test/loss is inf"),
+        ("test/right", "test/loss_box", ".nan", "it is trained, but scoring it failed (last): test/loss_box is nan"),
+        ("test/cost", "test/cost", ".nan", "test/cost is nan"),
+        ("test/cost", "test/cost", ".inf", "test/cost is inf"),
+        ("test/wrong", "test/cost", "0.0", "its test logged no 'test/wrong'; there are: test/cost, test/right"),
     ],
 )
-def test_a_score_that_is_no_number_is_a_failure(tmp_path, metric, value, reason):
-    study = own_study(tmp_path, metric=metric, tricks=[FASTER], seeds=1, set={"model.logs": yaml.safe_load(value)})
-    done = run_ablate(tmp_path, "run", study)
+def test_a_score_that_is_no_number_is_a_failure(tmp_path, metric, named, value, reason):
+    logged = {"model.logs": yaml.safe_load(value), "model.named": named}
+    done = run_ablate(tmp_path, "run", own_study(tmp_path, metric=metric, tricks=[FASTER], seeds=1, set=logged))
     assert done.returncode == 1, done.stdout + done.stderr
     assert scores_of(tmp_path)["status"].tolist() == ["failed", "failed"]
     assert scores_of(tmp_path)["reason"].tolist() == [reason, reason]
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_another_metric_may_have_nothing_to_measure(tmp_path, value):
+    logged = {"model.logs": yaml.safe_load(value), "model.named": "test/false_positives"}
+    done = run_ablate(tmp_path, "run", own_study(tmp_path, tricks=[FASTER], seeds=1, set=logged))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert scores_of(tmp_path)["status"].tolist() == ["done", "done"]
 
 
 def test_weights_that_are_no_numbers_are_a_failure(tmp_path):
