@@ -18,6 +18,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, LightningE
 
 from ablations.environment import library_versions, version_differences
 from ablations.errors import RecipeError
+from ablations.failures import TrainingError
 from ablations.processes import Processes
 from lit_modules.synchronized_norm import BatchNormSync
 
@@ -30,7 +31,7 @@ PATIENCE = timedelta(hours=1)
 Value = TypeVar("Value")
 
 
-class MixedVersionsError(RuntimeError):
+class MixedVersionsError(TrainingError):
     """The processes of one training run different versions of a library."""
 
 

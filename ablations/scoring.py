@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.errors import RecipeError
+from ablations.failures import NotFiniteError, ScoringError, failure_reason
 from ablations.metric_kinds import why_no_score
-from ablations.parsing import Parts
+from ablations.parsing import Parts, build_inference
 from ablations.picture_files import MOST_PICTURES, save_pictures
-from ablations.plan import Scoring
+from ablations.plan import Scoring, Training
 from ablations.store import RunFolder
 from lit_modules.inference import Inference
 from lit_modules.models import ProbabilityEnsemble, fuse_branches
@@ -28,10 +30,6 @@ log = logging.getLogger(__name__)
 
 SCORING_ARGUMENTS = ("accelerator", "precision", "limit_test_batches", "deterministic", "benchmark", "inference_mode")
 """Arguments of the training's trainer that the scoring's trainer keeps."""
-
-
-class NotFiniteError(RuntimeError):
-    """A training or its test ended with numbers that are none: NaN weights, an infinite loss."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,43 @@ class Score:
     predictions: dict[str, np.ndarray]
     costs: dict[str, float]
     pictures: tuple[TaskPicture, ...] = ()
+
+
+def score_settings(training: Training, parts: Parts, folder: RunFolder, again: bool) -> None:
+    """Score every inference setting that has no score yet; one that fails does not keep the others from theirs.
+
+    Args:
+        training: what is scored.
+        parts: what its recipe built.
+        folder: where its weights are, and its scores will be.
+        again: whether scores that are there are made again, since they belong to an earlier fit.
+
+    Raises:
+        ScoringError: at the end, of the first that failed.
+    """
+    failures = []
+    for name, scoring in training.scorings.items():
+        if not again and folder.score(name) is not None:
+            continue
+        try:
+            _score_setting(name, scoring, training, parts, folder)
+        except Exception as error:  # of a module or metric of the user's own; the others may do without
+            traceback.print_exc()
+            failures.append(ScoringError(f"it is trained, but scoring it failed ({name}): {failure_reason(error)}"))
+    if failures:
+        raise failures[0]
+
+
+def _score_setting(name: str, scoring: Scoring, training: Training, parts: Parts, folder: RunFolder) -> None:
+    inference = build_inference(scoring.section)
+    files = folder.weight_files(scoring.weights)
+    if not files:
+        raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
+    if len(files) > 1:
+        for member, path in enumerate(files, start=1):
+            write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
+    score = score_weights(parts, files, inference, training.with_pictures)
+    write_score(folder, name, score, scoring)
 
 
 def score_weights(parts: Parts, weights: list[Path], inference: Inference, with_pictures: bool = False) -> Score:

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import platform
-import re
 import shutil
 import traceback
 import warnings
@@ -24,48 +23,23 @@ from torch import Tensor
 
 from ablations.ensembles import score_ensembles
 from ablations.environment import library_versions, processor_name
-from ablations.errors import RecipeError
+from ablations.failures import InterruptedTrainingError, MissingNeedError, NotFiniteError, failure_reason
 from ablations.keys import weights_name
 from ablations.leases import BUSY, BusyError
 from ablations.lr_search import search
-from ablations.parsing import Parts, build, build_inference
-from ablations.plan import Scoring, Training, is_search
-from ablations.process_group import MixedVersionsError, Ranks, joined, started_as
+from ablations.parsing import Parts, build
+from ablations.plan import Training, is_search
+from ablations.process_group import Ranks, joined, started_as
 from ablations.references import TRAINING, replace_references
 from ablations.registry import load_plugin
-from ablations.scoring import NotFiniteError, score_weights, write_score
+from ablations.scoring import score_settings
 from ablations.store import RunFolder, write_text
 from ablations.stored_training import weights_behind
 from ablations.tracking.runs import TrainingLogger, track, with_own_loggers
 from ablations.yaml_file import dump_yaml
 from callbacks import CostMonitor, EpochCheckpoint, KeepSignalHandlers, MetricHistory, ReseedEachEpoch, StoredWeights
-from lit_modules import DivergedError
 
 log = logging.getLogger(__name__)
-
-
-class MissingNeedError(RuntimeError):
-    """A training builds on another one that the store does not hold."""
-
-
-class ScoringError(RuntimeError):
-    """A training is done, and its weights are stored, but a score of it could not be made."""
-
-
-class InterruptedTrainingError(RuntimeError):
-    """The fit ended before its last epoch, though nothing was raised: a signal, or a callback that stopped it."""
-
-
-TOLD = (
-    DivergedError,
-    InterruptedTrainingError,
-    MissingNeedError,
-    MixedVersionsError,
-    NotFiniteError,
-    RecipeError,
-    ScoringError,
-)
-"""Errors whose message is the whole reason."""
 
 
 def run_training(training: Training, wait: bool = True) -> None:
@@ -146,7 +120,7 @@ def _train_and_score(training: Training, folder: RunFolder, logger: TrainingLogg
         folder.write_result(_result(training, parts, costs, ranks))  # whatever becomes of the scores
         shutil.rmtree(folder.checkpoint.parent, ignore_errors=True)
     ranks.leave()  # a test by all would wait for those that have gone
-    _score(training, parts, folder, again=not trained)
+    score_settings(training, parts, folder, again=not trained)
 
 
 def run_and_record(training: Training, threads: int | None = None, wait: bool = True) -> None:
@@ -178,28 +152,6 @@ def run_and_record(training: Training, threads: int | None = None, wait: bool = 
             if ranks.count == 1 or folder.status().get("state") != "failed":  # the first to fail took the others along
                 folder.write_status("failed", failure_reason(error))
         raise SystemExit(1) from None
-
-
-def failure_reason(error: BaseException) -> str:
-    """Return in one line why a training failed."""
-    if isinstance(error, TOLD):
-        return str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "out of memory"
-    before = None if error.__cause__ or error.__suppress_context__ else error.__context__
-    if before is None:
-        return _in_one_line(error)
-    # What goes wrong while a trainer is taken down says nothing of the reason why it is.
-    return f"{failure_reason(before)} (then {_in_one_line(error)})"
-
-
-def _in_one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    if re.match(r"Caught \w+ in DataLoader worker process", lines[0]):  # the traceback of that process follows
-        return lines[-1]
-    return f"{type(error).__name__}: {lines[0]}"
 
 
 def recipe_text(config: dict[str, Any], plugins: Iterable[Path] = ()) -> str:
@@ -316,43 +268,6 @@ def _has_weights(training: Training, folder: RunFolder) -> bool:
                 log.warning("%s cannot be read (%s); the training is done again.", path, error)
                 return False
     return True
-
-
-def _score(training: Training, parts: Parts, folder: RunFolder, again: bool) -> None:
-    """Score every inference setting that has no score yet; one that fails does not keep the others from theirs.
-
-    Args:
-        training: what is scored.
-        parts: what its recipe built.
-        folder: where its weights are, and its scores will be.
-        again: whether scores that are there are made again, since they belong to an earlier fit.
-
-    Raises:
-        ScoringError: at the end, of the first that failed.
-    """
-    failures = []
-    for name, scoring in training.scorings.items():
-        if not again and folder.score(name) is not None:
-            continue
-        try:
-            _score_setting(name, scoring, training, parts, folder)
-        except Exception as error:  # of a module or metric of the user's own; the others may do without
-            traceback.print_exc()
-            failures.append(ScoringError(f"it is trained, but scoring it failed ({name}): {failure_reason(error)}"))
-    if failures:
-        raise failures[0]
-
-
-def _score_setting(name: str, scoring: Scoring, training: Training, parts: Parts, folder: RunFolder) -> None:
-    inference = build_inference(scoring.section)
-    files = folder.weight_files(scoring.weights)
-    if not files:
-        raise RuntimeError(f"no weights {inference.weights!r} were kept: the run ended before there were any")
-    if len(files) > 1:
-        for member, path in enumerate(files, start=1):
-            write_score(folder, f"{name}-member-{member}", score_weights(parts, [path], inference), scoring)
-    score = score_weights(parts, files, inference, training.with_pictures)
-    write_score(folder, name, score, scoring)
 
 
 def _result(training: Training, parts: Parts, costs: CostMonitor, ranks: Ranks) -> dict[str, Any]:

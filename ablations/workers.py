@@ -23,14 +23,11 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from ablations.errors import UserError
 from ablations.own_packages import OURS, SAFE_PATH
 
 Result = TypeVar("Result")
-
-_started: WeakSet[BaseProcess] = WeakSet()
 
 PRELOAD = ["ablations.preload"]
 PRELOAD_TRACKED = [*PRELOAD, "ablations.tracking.preload"]
@@ -106,7 +103,6 @@ def _start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     _ensure_server()
     with _ctrl_c_waits():
         process.start()
-        _started.add(process)
     return process
 
 
@@ -125,7 +121,7 @@ def _ensure_server() -> None:
 @atexit.register
 def _kill_all() -> None:
     """End what still runs, for which Python would wait."""
-    for process in list(_started):
+    for process in multiprocessing.active_children():
         kill(process)
 
 

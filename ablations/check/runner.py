@@ -12,8 +12,8 @@ from ablations.check.network import batch_of_one, independence, output_activatio
 from ablations.check.start import gradients, initial_loss, untouched_parameters
 from ablations.check.subject import Subject
 from ablations.errors import StudyError, UserError, did_you_mean
+from ablations.failures import failure_reason
 from ablations.study_file import HERE
-from ablations.training import failure_reason
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ import lightning as L
 import pytest
 import torch
 
+from ablations.failures import InterruptedTrainingError
 from ablations.parsing import build
 from ablations.planner import single_training
 from ablations.recipe import Recipe
 from ablations.store import RunFolder, RunStore
-from ablations.training import InterruptedTrainingError, run_training
+from ablations.training import run_training
 from ablations.yaml_file import dump_yaml
 from tests.ablations.tricks.case import edited, train
 from tests.helpers.command_server import run_ablate
