@@ -73,7 +73,7 @@ def clear_message(section: str, error: Exception) -> str:
     classes = re.findall(r"Problem with given class_path '([^']+)'", text)
     if refused := re.search(r"Option '([^']+)' is not accepted|does not accept option '([^']+)'", text):
         option = refused.group(1) or refused.group(2)
-        owner = _owner_of_option(text, refused.start(), classes, section)
+        owner = _owner_at(text, refused.start()) or _owner_of_section(section)
         return f"{where}: {_no_such_argument(owner, option)}"
     if missing := re.search(r"(module '[^']+' has no attribute '[^']+'|No module named '[^']+')", text):
         owner = _owner_at(text, missing.start()) or "a class_path"
@@ -115,13 +115,8 @@ def _owner_at(text: str, position: int) -> str:
     return owner
 
 
-def _owner_of_option(text: str, position: int, classes: list[str], section: str) -> str:
-    """Return the class that refused an option: the last one that the message names before the refusal, or after it."""
-    named = re.findall(r"Problem with given class_path '([^']+)'", text[:position])
-    after = re.search(r"Got value: Namespace\(class_path='([^']+)'", text[position : position + 200])
-    if after:
-        return after.group(1)
-    return named[-1] if named else "lightning.Trainer" if section == "trainer" else "lit_modules.inference.Inference"
+def _owner_of_section(section: str) -> str:
+    return "lightning.Trainer" if section == "trainer" else "lit_modules.inference.Inference"
 
 
 def _no_such_argument(owner: str, option: str) -> str:
