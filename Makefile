@@ -1,4 +1,5 @@
-# make table    set up and run the study `digits`; with WANDB=1, write W&B runs to the disk, for `wandb sync`
+# make table    set up and run the study `digits`, into results/local; with WANDB=1, write W&B runs to the disk, for
+#               `wandb sync`
 # make test     set up and run the checks and the tests
 # make bench    set up and measure speed and memory
 # make format   format the code
@@ -13,7 +14,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-versio
 .DEFAULT_GOAL := table
 
 table: $(VENV)/.installed
-	$(if $(WANDB),WANDB_MODE=offline )$(BIN)/ablate run digits $(if $(JOBS),--jobs $(JOBS)) $(if $(WANDB),--wandb trickstack)
+	$(if $(WANDB),WANDB_MODE=offline )$(BIN)/ablate run digits --results results/local $(if $(JOBS),--jobs $(JOBS)) $(if $(WANDB),--wandb trickstack)
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -34,6 +34,12 @@ def test_the_table_is_the_one_in_results():
     assert shown[2].strip() == "\n".join(line for line in stored.splitlines() if line.startswith("|"))
 
 
+def test_the_first_command_leaves_the_tables_of_the_project_as_they_are():
+    printed = subprocess.run(["make", "-n", "table"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (folder,) = re.findall(r"ablate run digits --results (\S+)", printed)
+    assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """An empty folder with the files that the README tells its reader to write."""

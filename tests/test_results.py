@@ -14,7 +14,9 @@ from ablations.study_file import find_study
 from ablations.table import write_table
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = sorted(path.parent for path in (ROOT / "results").rglob("study.json") if "runs" not in path.parts)
+FOLDERS = sorted(
+    path.parent for path in (ROOT / "results").rglob("study.json") if {"runs", "local"}.isdisjoint(path.parts)
+)
 DATA = {"bccd_yolov3": "bccd", "cifar10_small": "cifar10_jpeg", "omniglot_retrieval": "omniglot_small"}
 """The folder that a study needs to be planned, of studies that need one."""
 
